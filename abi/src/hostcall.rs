@@ -1,0 +1,363 @@
+//! Host calls: the requests of the sentry to its VMM.
+//!
+//! The sentry writes a [`HostCallBlock`] at [`CPU_HOSTCALL`](crate::boot::CPU_HOSTCALL) in the calling vCPU's
+//! area and leaves the machine (`kvm`: a 1-byte OUT to [`HOSTCALL_PORT`]; `systrap`: through a futex). The VMM
+//! copies the block once, checks every argument, serves the call, stores `ret` and lets the vCPU go on. No call
+//! blocks for long: what must wait answers `-EAGAIN` and raises an event later.
+//!
+//! `ret` is a non-negative result or a negated errno. A number that the VMM does not know answers `-ENOSYS`. Memory
+//! is named by guest-physical address; a range must lie within one extent or the call answers `-EFAULT`.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// I/O port of host calls under `kvm`.
+pub const HOSTCALL_PORT: u16 = 0x500;
+
+/// Most entries of a scatter list ([`GpaRange`]) in one call.
+pub const MAX_RANGES: u64 = 256;
+/// Most bytes moved by one call.
+pub const MAX_TRANSFER: u64 = 4 << 20;
+/// Most bytes of a path in a call.
+pub const MAX_PATH: u64 = 4096;
+
+/// A request and its answer.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct HostCallBlock {
+    /// Number of the call.
+    pub nr: u64,
+    /// Arguments; unused ones are 0.
+    pub args: [u64; 6],
+    /// Answer, written by the VMM: a non-negative result or a negated errno.
+    pub ret: i64,
+}
+
+/// A range of guest memory; an array of these is a scatter list.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct GpaRange {
+    /// First guest-physical address.
+    pub gpa: u64,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+/// A host call: its number, and how its arguments travel.
+pub trait HostCall: Sized {
+    /// Number of the call.
+    const NR: u64;
+    /// The arguments as they stand in the block.
+    fn to_args(&self) -> [u64; 6];
+    /// The arguments of a block.
+    fn from_args(args: &[u64; 6]) -> Self;
+}
+
+macro_rules! host_calls {
+    ($($(#[$doc:meta])* $name:ident = $nr:literal { $($(#[$fdoc:meta])* $field:ident),* $(,)? })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+            pub struct $name { $($(#[$fdoc])* pub $field: u64),* }
+            impl HostCall for $name {
+                const NR: u64 = $nr;
+                fn to_args(&self) -> [u64; 6] {
+                    #[allow(unused_mut)]
+                    let mut args = [0; 6];
+                    #[allow(unused_mut, unused_variables)]
+                    let mut slots = args.iter_mut();
+                    $(if let Some(slot) = slots.next() { *slot = self.$field; })*
+                    args
+                }
+                fn from_args(args: &[u64; 6]) -> Self {
+                    #[allow(unused_mut, unused_variables)]
+                    let mut slots = args.iter().copied();
+                    Self { $($field: slots.next().unwrap_or(0)),* }
+                }
+            }
+        )*
+        /// A request, decoded.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Request { $($(#[$doc])* $name($name)),* }
+        impl Request {
+            /// Decodes a block; `None` for a number that is not a host call.
+            pub fn decode(block: &HostCallBlock) -> Option<Self> {
+                match block.nr {
+                    $($nr => Some(Self::$name($name::from_args(&block.args))),)*
+                    _ => None,
+                }
+            }
+            /// Name of the call, for logs.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$name(_) => stringify!($name)),* }
+            }
+        }
+        /// Number and name of every host call.
+        pub const HOST_CALLS: &[(u64, &str)] = &[$(($nr, stringify!($name))),*];
+    };
+}
+
+host_calls! {
+    /// Writes text to the debug log. `len` at most 4096. Returns 0.
+    LogWrite = 1 {
+        /// Severity: 0 error, 1 warning, 2 info, 3 debug, 4 a line of the system-call trace.
+        level,
+        /// Where the text lies.
+        gpa,
+        /// Its length in bytes.
+        len,
+    }
+    /// Ends the sandbox. `status` is a wait status as of wait(2) of the first container's first process. Does not
+    /// return.
+    SandboxExit = 2 {
+        /// Wait status.
+        status,
+    }
+    /// The sentry met a bug of its own; the text says which. The VMM logs it and ends the sandbox. Does not return.
+    Panic = 3 {
+        /// Where the text lies.
+        gpa,
+        /// Its length in bytes, at most 4096.
+        len,
+    }
+    /// Lets the vCPUs 1 up to the announced number begin at the image's entry point. Returns 0; once only.
+    CpuStart = 4 {}
+    /// Adds an extent of memory. Returns its guest-physical address, or `-ENOMEM` beyond the limit.
+    MemGrow = 5 {
+        /// Bytes; a multiple of 2 MiB, at most 1 GiB.
+        len,
+        /// A [`Zone`](crate::boot::Zone).
+        zone,
+    }
+    /// Gives the contents of frames back to the host; they read as zeros afterwards. Returns 0.
+    MemRelease = 6 {
+        /// Where an array of [`GpaRange`] lies; each page-aligned, within extents.
+        ranges_gpa,
+        /// Number of entries, at most [`MAX_RANGES`].
+        count,
+    }
+    /// Fills memory with random bytes of the host. Returns 0.
+    Random = 7 {
+        /// Where to.
+        gpa,
+        /// Bytes, at most 4096.
+        len,
+    }
+    /// Reads the host's clocks into a [`ClockSample`](crate::boot::ClockSample). Returns 0.
+    ClockRead = 8 {
+        /// Where to.
+        gpa,
+    }
+    /// Gives up the rest of the vCPU thread's time slice: the caller spins on a lock whose holder may be off its
+    /// CPU. Returns 0.
+    CpuYield = 9 {}
+    /// Metadata of a file beneath a donated directory, into a [`FileStat`]. Symbolic links are not followed, in
+    /// any component; `..` and absolute paths are refused. Returns 0 or a negated errno of openat2(2).
+    FileStatAt = 16 {
+        /// Index of the donated directory ([`MountSource`](crate::spec::MountSource)).
+        root,
+        /// Where the path lies; empty for the directory itself. No terminating NUL.
+        path_gpa,
+        /// Its length in bytes, at most [`MAX_PATH`].
+        path_len,
+        /// Where the [`FileStat`] goes.
+        stat_gpa,
+    }
+    /// Target of a symbolic link beneath a donated directory. Returns its length.
+    FileReadlink = 17 {
+        /// Index of the donated directory.
+        root,
+        /// Where the path lies.
+        path_gpa,
+        /// Its length.
+        path_len,
+        /// Where the target goes.
+        buf_gpa,
+        /// Bytes there.
+        buf_len,
+    }
+    /// Opens a regular file or a directory beneath a donated directory. Returns a handle. Devices, sockets and
+    /// fifos of the host are refused with `-EACCES`.
+    FileOpen = 18 {
+        /// Index of the donated directory.
+        root,
+        /// Where the path lies.
+        path_gpa,
+        /// Its length.
+        path_len,
+        /// 0 to read, 1 to write, 2 both; bit 8 create (regular file), bit 9 exclusively, bit 10 truncate. All but
+        /// 0 answer `-EROFS` where the directory was donated read-only.
+        flags,
+        /// Mode of a created file.
+        mode,
+    }
+    /// Closes a handle. Returns 0.
+    FileClose = 19 {
+        /// The handle.
+        handle,
+    }
+    /// Reads a file at an offset into a scatter list. Returns the number of bytes.
+    FileRead = 20 {
+        /// The handle.
+        handle,
+        /// Offset in the file.
+        offset,
+        /// Where an array of [`GpaRange`] lies.
+        ranges_gpa,
+        /// Number of entries, at most [`MAX_RANGES`]; all together at most [`MAX_TRANSFER`] bytes.
+        count,
+    }
+    /// Writes a file at an offset from a scatter list. Returns the number of bytes.
+    FileWrite = 21 {
+        /// The handle.
+        handle,
+        /// Offset in the file.
+        offset,
+        /// Where an array of [`GpaRange`] lies.
+        ranges_gpa,
+        /// Number of entries.
+        count,
+    }
+    /// Entries of a directory, from where the last call of the handle ended: packed [`DirEntryHead`], each followed
+    /// by its name. `.` and `..` are left out. Returns the bytes filled in, 0 at the end.
+    FileReadDir = 22 {
+        /// The handle.
+        handle,
+        /// 1 to begin again at the first entry.
+        rewind,
+        /// Where the entries go.
+        buf_gpa,
+        /// Bytes there, at least 512.
+        buf_len,
+    }
+    /// Metadata of an open file, into a [`FileStat`]. Returns 0.
+    FileStatHandle = 23 {
+        /// The handle.
+        handle,
+        /// Where the [`FileStat`] goes.
+        stat_gpa,
+    }
+    /// An extended attribute of a file beneath a donated directory (`user.`, `security.capability` only). Returns
+    /// its length.
+    FileGetXattr = 24 {
+        /// Index of the donated directory.
+        root,
+        /// Where the path lies.
+        path_gpa,
+        /// Bits 0-31 its length; bits 32-63 the length of the attribute's name, which follows the path.
+        lens,
+        /// Where the value goes.
+        buf_gpa,
+        /// Bytes there.
+        buf_len,
+    }
+    /// Reads from a stream of the container without waiting. Returns the number of bytes, 0 at the end, or
+    /// `-EAGAIN`.
+    StreamRead = 32 {
+        /// Index of the stream ([`StreamSpec`](crate::spec::StreamSpec)).
+        stream,
+        /// Where to.
+        gpa,
+        /// Bytes, at most 1 MiB.
+        len,
+    }
+    /// Writes to a stream without waiting. Returns the number of bytes, `-EAGAIN`, or an errno (`-EPIPE`).
+    StreamWrite = 33 {
+        /// Index of the stream.
+        stream,
+        /// Where from.
+        gpa,
+        /// Bytes, at most 1 MiB.
+        len,
+    }
+    /// Readiness of a stream now, as poll(2) bits; where one of `events` is not there yet,
+    /// [`EVENT_STREAM`](crate::boot::EVENT_STREAM) is raised once when it comes.
+    StreamPoll = 34 {
+        /// Index of the stream.
+        stream,
+        /// poll(2) bits of interest; 0 only asks.
+        events,
+    }
+    /// Moves the offset of a stream that is a regular file, as lseek(2). Returns the offset; `-ESPIPE` elsewhere.
+    StreamSeek = 35 {
+        /// Index of the stream.
+        stream,
+        /// Offset (signed).
+        offset,
+        /// SEEK_SET, SEEK_CUR or SEEK_END.
+        whence,
+    }
+    /// Metadata of a stream, into a [`FileStat`]. Returns 0.
+    StreamStat = 36 {
+        /// Index of the stream.
+        stream,
+        /// Where the [`FileStat`] goes.
+        stat_gpa,
+    }
+    /// A terminal request on a stream: TCGETS, TCSETS, TCSETSW, TCSETSF (struct termios of the kernel, 36 bytes),
+    /// TIOCGWINSZ, TIOCSWINSZ (8 bytes). Any other answers `-ENOTTY`. Returns 0.
+    StreamTerminal = 37 {
+        /// Index of the stream.
+        stream,
+        /// The request.
+        request,
+        /// Where the struct lies.
+        gpa,
+    }
+    /// Takes the next control command: serialised [`Command`](crate::control::Command). Returns its length, or
+    /// `-EAGAIN` where there is none.
+    ControlReceive = 48 {
+        /// Where it goes.
+        gpa,
+        /// Bytes there, at least 64 KiB.
+        len,
+    }
+    /// Answers a control command, or tells of an event: serialised [`Reply`](crate::control::Reply). Returns 0.
+    ControlReply = 49 {
+        /// Where it lies.
+        gpa,
+        /// Its length, at most 64 KiB.
+        len,
+    }
+}
+
+/// Metadata of a host file: what statx(2) gives.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct FileStat {
+    /// Inode number.
+    pub ino: u64,
+    /// Device that holds it.
+    pub dev: u64,
+    /// Type and mode bits.
+    pub mode: u32,
+    /// Hard links.
+    pub nlink: u32,
+    /// Owner, as the container sees it.
+    pub uid: u32,
+    /// Group, as the container sees it.
+    pub gid: u32,
+    /// Device that it is, for device files.
+    pub rdev: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Blocks of 512 bytes.
+    pub blocks: u64,
+    /// Access time, seconds and nanoseconds.
+    pub atime: [i64; 2],
+    /// Modification time.
+    pub mtime: [i64; 2],
+    /// Status-change time.
+    pub ctime: [i64; 2],
+}
+
+/// Head of an entry that [`FileReadDir`] returns; the name follows, and the next head begins at a multiple of 8.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct DirEntryHead {
+    /// Inode number.
+    pub ino: u64,
+    /// A `DT_*` type.
+    pub kind: u32,
+    /// Bytes of the name.
+    pub name_len: u32,
+}

@@ -1,0 +1,139 @@
+//! Description of a container, as the VMM hands it to the sentry (postcard).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// What a sandbox starts with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    /// The first container.
+    pub container: ContainerSpec,
+    /// Print each system call to the debug log (`--strace`).
+    pub strace: bool,
+    /// Lowest severity that goes to the debug log (0 error to 3 debug).
+    pub log_level: u8,
+}
+
+/// One container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Identifier.
+    pub id: String,
+    /// Host name in its UTS namespace.
+    pub hostname: String,
+    /// NIS domain name.
+    pub domainname: String,
+    /// Its first process.
+    pub process: ProcessSpec,
+    /// The root file system.
+    pub root: MountSpec,
+    /// Further mounts, in order.
+    pub mounts: Vec<MountSpec>,
+    /// Paths that appear empty.
+    pub masked_paths: Vec<String>,
+    /// Paths that appear read-only.
+    pub readonly_paths: Vec<String>,
+    /// sysctl settings.
+    pub sysctl: Vec<(String, String)>,
+    /// Start the process at once (`run`); otherwise wait for [`Start`](crate::control::Request::Start).
+    pub start: bool,
+}
+
+/// A process to start in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    /// Arguments; the first names the program.
+    pub args: Vec<Vec<u8>>,
+    /// Environment, `NAME=value`.
+    pub env: Vec<Vec<u8>>,
+    /// Working directory.
+    pub cwd: Vec<u8>,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: Vec<u32>,
+    /// File-mode creation mask.
+    pub umask: u32,
+    /// Capability sets as bit masks: effective, permitted, inheritable, bounding, ambient.
+    pub capabilities: [u64; 5],
+    /// Set no_new_privs.
+    pub no_new_privs: bool,
+    /// Resource limits: number (`RLIMIT_*`), soft, hard.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// OOM score adjustment.
+    pub oom_score_adj: i32,
+    /// Whether a guest terminal is made for it; its master is stream 0 then.
+    pub terminal: bool,
+    /// Window size of the terminal: rows, columns.
+    pub console_size: (u16, u16),
+    /// Streams behind file descriptors: index 0 to 2 are stdin, stdout and stderr, then those of --preserve-fds.
+    pub streams: Vec<StreamSpec>,
+}
+
+/// A host descriptor that the VMM holds for the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamSpec {
+    /// Index in the stream host calls.
+    pub stream: u32,
+    /// What it is.
+    pub kind: StreamKind,
+    /// Whether it can be read.
+    pub readable: bool,
+    /// Whether it can be written.
+    pub writable: bool,
+    /// Whether it was opened with O_APPEND.
+    pub append: bool,
+}
+
+/// What stands behind a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamKind {
+    /// A pipe or fifo.
+    Pipe,
+    /// A regular file.
+    File,
+    /// A terminal.
+    Terminal,
+    /// A socket.
+    Socket,
+    /// A character device that is no terminal, such as /dev/null.
+    Device,
+}
+
+/// A mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// Where, absolute in the container.
+    pub destination: String,
+    /// What.
+    pub source: MountSource,
+    /// Read-only.
+    pub readonly: bool,
+    /// Options that are kept for the file system (`size=`, `mode=`, ...) and flags (`nosuid`, `noexec`, ...).
+    pub options: Vec<String>,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A donated host directory, read-only on the host, under a writable upper in memory.
+    Overlay {
+        /// Index of the donated directory.
+        root: u32,
+    },
+    /// A donated host directory or file, shared both ways (a bind mount).
+    Bind {
+        /// Index of the donated directory or file.
+        root: u32,
+        /// Whether the source is a directory.
+        directory: bool,
+    },
+    /// A file system of the sentry by its type: proc, sysfs, tmpfs, devtmpfs, devpts, mqueue, cgroup.
+    Internal {
+        /// Its type.
+        fstype: String,
+    },
+}

@@ -1,0 +1,3 @@
+//! The sentry as a freestanding image.
+#![no_std]
+#![no_main]

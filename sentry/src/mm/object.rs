@@ -1,0 +1,80 @@
+//! What can be mapped: files and shared memory, page by page.
+
+use super::frames::FrameRef;
+use crate::errno::Result;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::ops::Range;
+use smallvec::SmallVec;
+
+use crate::sync::SpinLock;
+
+/// Memory that mappings show. Implemented by the page cache of a file or of shared memory.
+pub trait Mappable: Send + Sync {
+    /// The frame that holds page `index` (offset / 4096), read in or made as needed. `write`: a shared mapping is
+    /// about to write it. May block.
+    ///
+    /// # Errors
+    /// EFAULT or EIO: the program gets SIGBUS (the page lies beyond the end, or could not be read).
+    fn frame(&self, index: u64, write: bool) -> Result<FrameRef>;
+
+    /// Frames of pages from `index` on that are there already, up to `max`, ending at the first that is not. Does
+    /// not block.
+    fn frames_present(&self, index: u64, max: usize) -> SmallVec<[FrameRef; 16]>;
+
+    /// The registry of mappings of this object, told when pages go away.
+    fn mappings(&self) -> &Mappings;
+
+    /// Path for /proc/PID/maps, device and inode number.
+    fn describe(&self) -> ObjectName;
+}
+
+/// How a mapped object is called in /proc/PID/maps.
+#[derive(Debug, Clone, Default)]
+pub struct ObjectName {
+    /// Path, with ` (deleted)` where it is.
+    pub path: Vec<u8>,
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+}
+
+/// An address space that maps an object.
+pub trait Unmapper: Send + Sync {
+    /// Removes the translations of the object's pages in `pages`; `private` also those that were copied on write.
+    fn unmap_object(&self, object: &Mappings, pages: Range<u64>);
+}
+
+/// Which address spaces map an object.
+#[derive(Default)]
+pub struct Mappings {
+    spaces: SpinLock<Vec<Weak<dyn Unmapper>>>,
+}
+
+impl Mappings {
+    /// No mapping yet.
+    pub const fn new() -> Self {
+        Self { spaces: SpinLock::new(Vec::new()) }
+    }
+
+    /// Notes that an address space maps the object (once for each space is enough).
+    pub fn add(&self, space: &Arc<dyn Unmapper>) {
+        let mut spaces = self.spaces.lock();
+        spaces.retain(|s| s.strong_count() != 0);
+        if !spaces.iter().any(|s| core::ptr::addr_eq(s.as_ptr(), Arc::as_ptr(space))) {
+            spaces.push(Arc::downgrade(space));
+        }
+    }
+
+    /// Removes translations of `pages` everywhere: the object was truncated, or a page replaced. Call without
+    /// spinlocks held, after the pages have left the object.
+    pub fn invalidate(&self, pages: Range<u64>) {
+        let spaces: SmallVec<[Weak<dyn Unmapper>; 4]> = self.spaces.lock().iter().cloned().collect();
+        for space in spaces {
+            if let Some(space) = space.upgrade() {
+                space.unmap_object(self, pages.clone());
+            }
+        }
+    }
+}
