@@ -199,15 +199,22 @@ fn activate(pool_index: usize, start: u64, stop: u64) -> bool {
     }
     let bytes = (CHUNK_FRAMES * size_of::<Meta>()) as u64;
     let mut first = start;
-    // Metadata of user frames lies in the kernel zone; that of kernel frames in the chunk's own head.
-    let at = if pool_index == 0 {
-        first += bytes;
-        start
-    } else {
-        match alloc_block(Zone::Kernel, 1) {
+    // Metadata lies in kernel memory that is in use already, so that chunks stay whole and can serve 2 MiB blocks;
+    // where there is none (the first chunk), in the chunk's own head.
+    let spare = POOLS[0].lock().take(1);
+    let at = match spare {
+        Some(frame) => {
+            USED_FRAMES.fetch_add(2, Ordering::Relaxed);
+            u64::from(frame) * PAGE_SIZE
+        }
+        None if pool_index == 0 => {
+            first += bytes;
+            start
+        }
+        None => match alloc_block(Zone::Kernel, 1) {
             Some((gpa, _)) => gpa,
             None => return false,
-        }
+        },
     };
     let table = physmap(at).cast::<Meta>();
     for i in 0..CHUNK_FRAMES {
