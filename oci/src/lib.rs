@@ -1,0 +1,14 @@
+//! Bundles and containers as the Open Container Initiative defines them, on the host's side: config.json, the state
+//! directory, control groups, hooks, and the conversion to what the sentry is launched with.
+#![forbid(unsafe_code)]
+
+pub mod bundle;
+pub mod cgroup;
+mod error;
+pub mod hooks;
+pub mod launch;
+pub mod mounts;
+pub mod process;
+pub mod state;
+
+pub use error::Error;

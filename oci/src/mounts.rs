@@ -1,0 +1,94 @@
+//! The mounts of config.json as the sentry takes them, and the host files that they need.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use abi::spec::{MountSource, MountSpec};
+use oci_spec::runtime::Mount;
+
+use crate::Error;
+
+/// File systems that the sentry has by itself.
+const INTERNAL: &[&str] = &["proc", "sysfs", "tmpfs", "devtmpfs", "devpts", "mqueue", "cgroup", "cgroup2"];
+/// Options that are served here and not handed on.
+const TAKEN: &[&str] = &[
+    "bind",
+    "rbind",
+    "ro",
+    "rw",
+    "defaults",
+    "private",
+    "rprivate",
+    "slave",
+    "rslave",
+    "unbindable",
+    "runbindable",
+    "rro",
+    "rrw",
+];
+/// Options that would let mounts of the container appear on the host.
+const REFUSED: &[&str] = &["shared", "rshared", "idmap", "ridmap"];
+
+/// A host directory or file that a container is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Donation {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Whether the container may change it.
+    pub writable: bool,
+    /// Whether it is a directory.
+    pub directory: bool,
+}
+
+/// Collects what is donated; an index is the number by which the sentry names it.
+#[derive(Debug, Default)]
+pub struct Donations(pub Vec<Donation>);
+
+impl Donations {
+    /// Adds one and returns its index.
+    pub fn add(&mut self, donation: Donation) -> u32 {
+        self.0.push(donation);
+        self.0.len() as u32 - 1
+    }
+}
+
+/// Converts one mount.
+pub fn convert(mount: &Mount, bundle: &Path, donations: &mut Donations) -> Result<MountSpec, Error> {
+    let target = mount.destination().display();
+    let options = mount.options().as_deref().unwrap_or_default();
+    let has = |name: &str| options.iter().any(|option| option == name);
+    if let Some(refused) = options.iter().find(|option| REFUSED.contains(&option.as_str())) {
+        return Err(Error::invalid("mounts", format!("{target}: option {refused} is not supported")));
+    }
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    let readonly = has("ro") || has("rro");
+    let source = if kind == "bind" || has("bind") || has("rbind") {
+        let source = mount
+            .source()
+            .as_ref()
+            .ok_or_else(|| Error::invalid("mounts", format!("{target}: has no source")))?;
+        let path = bundle.join(source);
+        let meta = fs::metadata(&path)
+            .map_err(|e| Error::invalid("mounts", format!("{target}: source {}: {e}", path.display())))?;
+        let directory = meta.is_dir();
+        if !directory && !meta.is_file() {
+            let reason =
+                format!("{target}: source {} is neither a directory nor a regular file", path.display());
+            return Err(Error::invalid("mounts", reason));
+        }
+        let root = donations.add(Donation { path, writable: !readonly, directory });
+        MountSource::Bind { root, directory }
+    } else if INTERNAL.contains(&kind) {
+        MountSource::Internal { fstype: kind.to_string() }
+    } else {
+        return Err(Error::invalid(
+            "mounts",
+            format!("{target}: file system type {kind:?} is not supported"),
+        ));
+    };
+    let destination = mount.destination().to_string_lossy();
+    let destination =
+        if destination.starts_with('/') { destination.into_owned() } else { format!("/{destination}") };
+    let options = options.iter().filter(|option| !TAKEN.contains(&option.as_str())).cloned().collect();
+    Ok(MountSpec { destination, source, readonly, options })
+}

@@ -1,0 +1,80 @@
+//! The sentry image as the VMM sees it: flat bytes that begin with an [`ImageHeader`].
+
+use abi::boot::{IMAGE_MAGIC, ImageHeader, KVM_IMAGE_BASE};
+use abi::{HOST_INTERFACE_VERSION, PAGE_SIZE};
+use zerocopy::FromBytes;
+
+use crate::Error;
+
+/// A checked sentry image.
+pub struct Image<'a> {
+    /// Its initialised bytes.
+    pub bytes: &'a [u8],
+    /// Its head.
+    pub header: ImageHeader,
+}
+
+impl<'a> Image<'a> {
+    /// Checks the head of a flat image.
+    pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
+        let refuse = |reason: String| Error::Image { reason };
+        let (header, _) = ImageHeader::read_from_prefix(bytes)
+            .map_err(|_| refuse(format!("it has {} bytes, too few for a header", bytes.len())))?;
+        if header.magic != IMAGE_MAGIC {
+            return Err(refuse("it does not begin with the magic number of a sentry image".into()));
+        }
+        if header.version != u64::from(HOST_INTERFACE_VERSION) {
+            return Err(refuse(format!(
+                "it speaks version {} of the host interface, this runtime version {HOST_INTERFACE_VERSION}",
+                header.version
+            )));
+        }
+        let inside = |address: u64| (KVM_IMAGE_BASE..header.end).contains(&address);
+        let size = header.end.wrapping_sub(KVM_IMAGE_BASE);
+        let fits = size.is_multiple_of(PAGE_SIZE) && (bytes.len() as u64) <= size && size < 1 << 30;
+        if !fits || ![header.start, header.syscall_pvm, header.syscall_hw].into_iter().all(inside) {
+            return Err(refuse(format!("its header names addresses outside it: {header:x?}")));
+        }
+        Ok(Self { bytes, header })
+    }
+
+    /// Bytes that it takes in memory, `.bss` included.
+    pub fn size(&self) -> u64 {
+        self.header.end - KVM_IMAGE_BASE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::IntoBytes;
+
+    fn header() -> ImageHeader {
+        ImageHeader {
+            magic: IMAGE_MAGIC,
+            version: u64::from(HOST_INTERFACE_VERSION),
+            start: KVM_IMAGE_BASE + 64,
+            syscall_pvm: KVM_IMAGE_BASE + 64,
+            syscall_hw: KVM_IMAGE_BASE + 64,
+            end: KVM_IMAGE_BASE + PAGE_SIZE,
+            reserved: [0; 2],
+        }
+    }
+
+    #[test]
+    fn accepts_a_good_header_only() {
+        assert!(Image::new(header().as_bytes()).is_ok());
+        assert!(Image::new(&header().as_bytes()[..40]).is_err());
+        for change in [
+            |h: &mut ImageHeader| h.magic = 1,
+            |h: &mut ImageHeader| h.version += 1,
+            |h: &mut ImageHeader| h.start = 0,
+            |h: &mut ImageHeader| h.end = 0,
+            |h: &mut ImageHeader| h.end += 1,
+        ] {
+            let mut bad = header();
+            change(&mut bad);
+            assert!(Image::new(bad.as_bytes()).is_err());
+        }
+    }
+}
