@@ -1,0 +1,226 @@
+//! Host calls on files beneath donated directories.
+
+use crate::errno::{Errno, Result};
+use crate::fs::lower::LowerEntry;
+use crate::mm::frames::FrameRef;
+use crate::mm::frames::page::KernelPage;
+use abi::PAGE_SIZE;
+use abi::hostcall::{
+    DirEntryHead, FileClose, FileGetXattr, FileOpen, FileRead, FileReadDir, FileReadlink, FileStat, FileStatAt,
+    FileStatHandle, FileWrite, GpaRange, MAX_PATH, MAX_RANGES, MAX_TRANSFER, Random,
+};
+use alloc::vec::Vec;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Order of the buffer for directories: 64 KiB.
+const DIR_ORDER: u8 = 4;
+
+fn put_path(page: &KernelPage, path: &[u8]) -> Result<()> {
+    if path.len() as u64 >= MAX_PATH {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    page.write(0, path);
+    Ok(())
+}
+
+fn get_stat(page: &KernelPage) -> Result<FileStat> {
+    let mut stat = FileStat::default();
+    page.read(0, stat.as_mut_bytes());
+    Ok(stat)
+}
+
+/// Metadata of a file beneath a donated directory.
+///
+/// # Errors
+/// What the host says.
+pub fn stat_at(root: u64, path: &[u8]) -> Result<FileStat> {
+    let page = KernelPage::alloc()?;
+    put_path(&page, path)?;
+    let out = KernelPage::alloc()?;
+    super::call(&FileStatAt { root, path_gpa: page.gpa(), path_len: path.len() as u64, stat_gpa: out.gpa() })?;
+    get_stat(&out)
+}
+
+/// Target of a symbolic link.
+///
+/// # Errors
+/// What the host says.
+pub fn readlink(root: u64, path: &[u8]) -> Result<Vec<u8>> {
+    let page = KernelPage::alloc()?;
+    put_path(&page, path)?;
+    let out = KernelPage::alloc()?;
+    let len = super::call(&FileReadlink {
+        root,
+        path_gpa: page.gpa(),
+        path_len: path.len() as u64,
+        buf_gpa: out.gpa(),
+        buf_len: PAGE_SIZE,
+    })?;
+    let mut target = alloc::vec![0; len.min(PAGE_SIZE) as usize];
+    out.read(0, &mut target);
+    Ok(target)
+}
+
+/// An extended attribute.
+///
+/// # Errors
+/// ENODATA and what the host says.
+pub fn get_xattr(root: u64, path: &[u8], name: &[u8]) -> Result<Vec<u8>> {
+    let page = KernelPage::alloc_order(1)?;
+    if path.len() + name.len() > page.len() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    page.write(0, path);
+    page.write(path.len(), name);
+    let out = KernelPage::alloc_order(DIR_ORDER)?;
+    let len = super::call(&FileGetXattr {
+        root,
+        path_gpa: page.gpa(),
+        lens: path.len() as u64 | (name.len() as u64) << 32,
+        buf_gpa: out.gpa(),
+        buf_len: out.len() as u64,
+    })?;
+    let mut value = alloc::vec![0; (len as usize).min(out.len())];
+    out.read(0, &mut value);
+    Ok(value)
+}
+
+/// Fills with random bytes of the host.
+pub fn random(buf: &mut [u8]) {
+    let Ok(page) = KernelPage::alloc() else { return };
+    for chunk in buf.chunks_mut(PAGE_SIZE as usize) {
+        if super::call(&Random { gpa: page.gpa(), len: chunk.len() as u64 }).is_ok() {
+            page.read(0, chunk);
+        }
+    }
+    page.write(0, &[0; 64]);
+}
+
+/// An open host file; closed when it is dropped.
+pub struct Handle {
+    handle: u64,
+}
+
+impl Handle {
+    /// Opens a file beneath a donated directory; flags and mode as the host call has them.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn open(root: u64, path: &[u8], flags: u64, mode: u64) -> Result<Self> {
+        let page = KernelPage::alloc()?;
+        put_path(&page, path)?;
+        let request = FileOpen { root, path_gpa: page.gpa(), path_len: path.len() as u64, flags, mode };
+        Ok(Self { handle: super::call(&request)? })
+    }
+
+    /// Metadata.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn stat(&self) -> Result<FileStat> {
+        let out = KernelPage::alloc()?;
+        super::call(&FileStatHandle { handle: self.handle, stat_gpa: out.gpa() })?;
+        get_stat(&out)
+    }
+
+    /// The scatter list of frames, neighbours joined.
+    fn ranges(frames: &[FrameRef]) -> Vec<GpaRange> {
+        let mut ranges: Vec<GpaRange> = Vec::with_capacity(frames.len());
+        for frame in frames {
+            match ranges.last_mut() {
+                Some(last) if last.gpa + last.len == frame.gpa() => last.len += PAGE_SIZE,
+                _ => ranges.push(GpaRange { gpa: frame.gpa(), len: PAGE_SIZE }),
+            }
+        }
+        ranges
+    }
+
+    /// Reads into whole frames; returns the bytes read, fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn read_frames(&self, offset: u64, frames: &[FrameRef]) -> Result<usize> {
+        let most = (MAX_RANGES.min(MAX_TRANSFER / PAGE_SIZE)) as usize;
+        let list = KernelPage::alloc()?;
+        let mut done = 0;
+        for part in frames.chunks(most) {
+            let ranges = Self::ranges(part);
+            list.write(0, ranges.as_bytes());
+            let n = super::call(&FileRead {
+                handle: self.handle,
+                offset: offset + done as u64,
+                ranges_gpa: list.gpa(),
+                count: ranges.len() as u64,
+            })? as usize;
+            done += n;
+            if n < part.len() * PAGE_SIZE as usize {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes bytes of kernel memory.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<usize> {
+        let list = KernelPage::alloc()?;
+        let buf = KernelPage::alloc_order(DIR_ORDER)?;
+        let mut done = 0;
+        for chunk in bytes.chunks(buf.len()) {
+            buf.write(0, chunk);
+            list.write(0, GpaRange { gpa: buf.gpa(), len: chunk.len() as u64 }.as_bytes());
+            let n = super::call(&FileWrite {
+                handle: self.handle,
+                offset: offset + done as u64,
+                ranges_gpa: list.gpa(),
+                count: 1,
+            })? as usize;
+            done += n;
+            if n < chunk.len() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// All entries of a directory.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn list(&self) -> Result<Vec<LowerEntry>> {
+        let buf = KernelPage::alloc_order(DIR_ORDER)?;
+        let mut entries = Vec::new();
+        let mut bytes = alloc::vec![0; buf.len()];
+        let mut rewind = 1;
+        loop {
+            let got = super::call(&FileReadDir {
+                handle: self.handle,
+                rewind,
+                buf_gpa: buf.gpa(),
+                buf_len: buf.len() as u64,
+            })? as usize;
+            rewind = 0;
+            if got == 0 {
+                return Ok(entries);
+            }
+            let Some(filled) = bytes.get_mut(..got) else { return Err(Errno::EIO) };
+            buf.read(0, filled);
+            let mut at = 0;
+            while let Some(rest) = filled.get(at..).filter(|r| !r.is_empty()) {
+                let (head, rest) = DirEntryHead::read_from_prefix(rest).map_err(|_| Errno::EIO)?;
+                let len = head.name_len as usize;
+                let name = rest.get(..len).ok_or(Errno::EIO)?.to_vec();
+                entries.push(LowerEntry { name, ino: head.ino, kind: head.kind as u8 });
+                at += (size_of::<DirEntryHead>() + len).next_multiple_of(8);
+            }
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let _ = super::call(&FileClose { handle: self.handle });
+    }
+}

@@ -1,0 +1,1 @@
+//! The root of a container and its mounts.

@@ -1,0 +1,1 @@
+//! Unit tests of the VFS, over file systems in memory.
