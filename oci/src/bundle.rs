@@ -34,6 +34,26 @@ impl Bundle {
         Self::parse(path, &config, &text)
     }
 
+    /// A bundle that is not on disk: runs `args` on the directory `rootfs`, with every capability.
+    pub fn for_command(
+        rootfs: &Path,
+        args: &[String],
+        env: &[String],
+        cwd: &Path,
+        terminal: bool,
+    ) -> Result<Self, Error> {
+        let mut config: serde_json::Value =
+            serde_json::from_str(&template(args, terminal, &cwd.to_string_lossy())?)
+                .map_err(|e| Error::invalid("template", e.to_string()))?;
+        let caps = crate::process::capability_names();
+        config["root"] = serde_json::json!({ "path": rootfs, "readonly": false });
+        config["process"]["env"] = serde_json::json!(env);
+        config["process"]["capabilities"] =
+            serde_json::json!({ "bounding": caps, "effective": caps, "permitted": caps });
+        config["hostname"] = serde_json::json!("runsc");
+        Self::parse(rootfs.to_path_buf(), Path::new("config.json"), &config.to_string())
+    }
+
     fn parse(path: PathBuf, config: &Path, text: &str) -> Result<Self, Error> {
         let malformed = |reason: String| Error::ConfigMalformed { path: config.to_path_buf(), reason };
         // The version first: a file of another version may have another shape.

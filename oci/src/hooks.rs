@@ -33,7 +33,7 @@ fn run_one(hook: &Hook, state: &State) -> Result<(), String> {
     let mut child = command.spawn().map_err(|e| format!("{path}: {e}"))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A hook need not read its input.
-        let _ = stdin.write_all(state.to_oci_json().to_string().as_bytes());
+        let _ = stdin.write_all(state.to_oci_json(false).as_bytes());
     }
     let status = match hook.timeout() {
         None => child.wait().map_err(|e| format!("{path}: {e}"))?,

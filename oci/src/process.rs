@@ -50,10 +50,13 @@ const CAPABILITIES: &[&str] = &[
     "CHECKPOINT_RESTORE",
 ];
 
-/// Every capability.
-pub const ALL_CAPABILITIES: u64 = (1 << CAPABILITIES.len()) - 1;
 /// File-mode creation mask of a container whose configuration names none.
 const DEFAULT_UMASK: u32 = 0o022;
+
+/// Names of every capability.
+pub fn capability_names() -> Vec<String> {
+    CAPABILITIES.iter().map(|name| format!("CAP_{name}")).collect()
+}
 
 /// A set as a bit mask.
 fn mask(set: Option<&Capabilities>) -> u64 {

@@ -83,19 +83,37 @@ impl State {
         self
     }
 
-    /// What hooks get on their standard input and `state` prints.
-    pub fn to_oci_json(&self) -> serde_json::Value {
-        serde_json::json!({
-            "ociVersion": self.oci_version,
-            "id": self.id,
-            "pid": self.pid,
-            "status": self.status,
-            "bundle": self.bundle,
-            "rootfs": self.rootfs,
-            "created": self.created,
-            "owner": self.owner,
-            "annotations": self.annotations,
-        })
+    /// The state as the runtime specification words it: what hooks get and `state` prints.
+    pub fn to_oci_json(&self, pretty: bool) -> String {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Public<'a> {
+            oci_version: &'a str,
+            id: &'a str,
+            pid: i32,
+            status: Status,
+            bundle: &'a Path,
+            rootfs: &'a Path,
+            created: &'a str,
+            owner: &'a str,
+            #[serde(skip_serializing_if = "HashMap::is_empty")]
+            annotations: &'a HashMap<String, String>,
+        }
+        let public = Public {
+            oci_version: &self.oci_version,
+            id: &self.id,
+            pid: self.pid,
+            status: self.status,
+            bundle: &self.bundle,
+            rootfs: &self.rootfs,
+            created: &self.created,
+            owner: &self.owner,
+            annotations: &self.annotations,
+        };
+        let text =
+            if pretty { serde_json::to_string_pretty(&public) } else { serde_json::to_string(&public) };
+        // Strings, numbers and a map of strings always serialise.
+        text.unwrap_or_default()
     }
 }
 

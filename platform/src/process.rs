@@ -192,3 +192,23 @@ pub fn kill_child(pid: i32) {
         libc::waitpid(pid, std::ptr::null_mut(), 0);
     }
 }
+
+/// Closes every descriptor beyond standard error except those of `kept`.
+pub fn close_except(mut kept: Vec<i32>) -> Result<(), Error> {
+    kept.sort_unstable();
+    let mut from = 3u32;
+    for end in kept.into_iter().filter_map(|fd| u32::try_from(fd).ok()).chain([u32::MAX]) {
+        if end > from {
+            // SAFETY: takes numbers. What is closed is owned by values of the command that this process was forked
+            // from; the fork never drops them.
+            let done = unsafe {
+                libc::syscall(libc::SYS_close_range, from, if end == u32::MAX { end } else { end - 1 }, 0)
+            };
+            if done != 0 {
+                return Err(Error::os("closing inherited descriptors (close_range)"));
+            }
+        }
+        from = from.max(end.saturating_add(1));
+    }
+    Ok(())
+}

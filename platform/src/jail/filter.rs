@@ -47,6 +47,7 @@ fn requests() -> Vec<u32> {
         kvm(0, 0xa3, 0),                            // KVM_GET_TSC_KHZ: for the boot information
         kvm(WRITE, 0xa3, size_of::<kb::kvm_enable_cap>()), // KVM_ENABLE_CAP: the split irqchip
         kvm(WRITE, 0xa7, size_of::<kb::kvm_xcrs>()), // KVM_SET_XCRS: extended state of a vCPU
+        libc::FIONBIO as u32,                       // control connections do not block
         libc::TCGETS as u32,                        // the container's terminal
         libc::TCSETS as u32,
         libc::TCSETSW as u32,

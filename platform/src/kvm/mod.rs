@@ -62,6 +62,12 @@ impl Device {
     }
 }
 
+impl AsRawFd for Device {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.kvm.as_raw_fd()
+    }
+}
+
 /// Tells KVM of extents as memory slots.
 struct Slots(Arc<VmFd>);
 

@@ -1,0 +1,301 @@
+//! The command line: names and meanings are those of runc where runc has them.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+const VERSION: &str =
+    concat!("version ", env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("RUNSC_COMMIT"), "\nspec: 1.3.0");
+
+/// Container runtime that gives every container its own small kernel
+#[derive(Debug, Parser)]
+#[command(name = "runsc", version = VERSION, disable_version_flag = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// Print the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options before the command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Directory of container states [default: /run/runsc, or runsc in $XDG_RUNTIME_DIR]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// File that messages are appended to
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Format of messages
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Log debug messages
+    #[arg(long, global = true)]
+    pub debug: bool,
+    /// Debug log of the sandbox: a file, or a directory if it ends in `/`; %ID%, %COMMAND% and %TIMESTAMP% are replaced
+    #[arg(long, global = true, value_name = "PATH")]
+    pub debug_log: Option<String>,
+    /// Print each system call of the container to the debug log
+    #[arg(long, global = true)]
+    pub strace: bool,
+    /// How programs are run
+    #[arg(long, global = true, value_enum, default_value_t = Platform::Auto)]
+    pub platform: Platform,
+    /// Number of virtual CPUs [default: those of the host, or what the CPU quota is worth]
+    #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub cpus: Option<u32>,
+    /// Memory of the sandbox in bytes, with K, M or G [default: the container's limit, or that of the host]
+    #[arg(long, global = true, value_parser = parse_size)]
+    pub memory: Option<u64>,
+    /// Accepted for compatibility; only paths of control groups are supported
+    #[arg(long, global = true, hide = true)]
+    pub systemd_cgroup: bool,
+    /// Accepted for compatibility
+    #[arg(long, global = true, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    pub rootless: Option<Option<String>>,
+    /// Accepted for compatibility
+    #[arg(long, global = true, hide = true)]
+    pub criu: Option<PathBuf>,
+}
+
+/// Format of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines of text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How programs are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Platform {
+    /// KVM where its self-test passes, else systrap.
+    Auto,
+    /// A virtual machine.
+    Kvm,
+    /// Processes trapped by seccomp.
+    Systrap,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create and run a container
+    Run(Run),
+    /// Create a container
+    Create(Create),
+    /// Start the program of a created container
+    Start(Id),
+    /// Print the state of a container
+    State(Id),
+    /// Send a signal to the first process of a container
+    Kill(Kill),
+    /// Delete a container
+    Delete(Delete),
+    /// List containers
+    List(List),
+    /// Run a command in a sandbox that sees the host's files, and writes to memory only
+    Do(Do),
+    /// Write a template of config.json
+    Spec(Spec),
+    /// Tell which platforms this host has, and which is taken
+    Platforms,
+}
+
+impl Command {
+    /// Name, for %COMMAND%.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "run",
+            Self::Create(_) => "create",
+            Self::Start(_) => "start",
+            Self::State(_) => "state",
+            Self::Kill(_) => "kill",
+            Self::Delete(_) => "delete",
+            Self::List(_) => "list",
+            Self::Do(_) => "do",
+            Self::Spec(_) => "spec",
+            Self::Platforms => "platforms",
+        }
+    }
+}
+
+/// A container.
+#[derive(Debug, Args)]
+pub struct Id {
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// Options of `create` and `run`.
+#[derive(Debug, Clone, Args)]
+pub struct Create {
+    /// Directory of the bundle
+    #[arg(short, long, default_value = ".", value_name = "DIR")]
+    pub bundle: PathBuf,
+    /// Socket that receives the master of the container's terminal
+    #[arg(long, value_name = "PATH")]
+    pub console_socket: Option<PathBuf>,
+    /// File that the process id of the sandbox is written to
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Number of descriptors beyond standard error that the container gets
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub preserve_fds: u32,
+    /// Accepted for compatibility
+    #[arg(long, hide = true)]
+    pub no_pivot: bool,
+    /// Accepted for compatibility
+    #[arg(long, hide = true)]
+    pub no_new_keyring: bool,
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// What `create` has too.
+    #[command(flatten)]
+    pub create: Create,
+    /// Return when the container runs
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Do not delete the container when it ends
+    #[arg(long)]
+    pub keep: bool,
+    /// Accepted for compatibility
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
+}
+
+/// Options of `kill`.
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// Send it to every process of the container
+    #[arg(short, long)]
+    pub all: bool,
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+    /// Name or number of the signal
+    #[arg(default_value = "TERM")]
+    pub signal: String,
+}
+
+/// Options of `delete`.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Kill it if it runs; no error if it does not exist
+    #[arg(short, long)]
+    pub force: bool,
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Format
+    #[arg(short, long, value_enum, default_value_t = ListFormat::Table)]
+    pub format: ListFormat,
+    /// Identifiers only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Format of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// Columns.
+    Table,
+    /// The same as table.
+    Text,
+    /// A JSON array.
+    Json,
+}
+
+/// Options of `do`.
+#[derive(Debug, Args)]
+pub struct Do {
+    /// Directory that becomes the root
+    #[arg(long = "rootfs", default_value = "/", value_name = "DIR")]
+    pub rootfs: PathBuf,
+    /// Working directory [default: the present one]
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// Options of `spec`.
+#[derive(Debug, Args)]
+pub struct Spec {
+    /// Directory of the bundle
+    #[arg(short, long, default_value = ".", value_name = "DIR")]
+    pub bundle: PathBuf,
+    /// Working directory of the program
+    #[arg(long, default_value = "/")]
+    pub cwd: String,
+    /// Program and its arguments [default: sh on a terminal]
+    #[arg(last = true)]
+    pub args: Vec<String>,
+}
+
+/// Bytes with an optional suffix K, M or G.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.chars().last() {
+        Some('k' | 'K') => (&text[..text.len() - 1], 10),
+        Some('m' | 'M') => (&text[..text.len() - 1], 20),
+        Some('g' | 'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(1 << shift))
+        .ok_or_else(|| format!("{text:?} is not a number of bytes such as 512M"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn callers_forms_are_accepted() {
+        for line in [
+            "runsc --root /r --log /l --log-format json create --bundle /b --pid-file /p --no-pivot c1",
+            "runsc --root /r kill --all c1 9",
+            "runsc delete --force c1",
+            "runsc run -d -b /b --console-socket /s c1",
+            "runsc list --format=json",
+            "runsc --memory 512M do -- sh -c exit",
+        ] {
+            Cli::try_parse_from(line.split(' ')).expect(line);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("64M"), Ok(64 << 20));
+        assert_eq!(parse_size("7"), Ok(7));
+        assert!(parse_size("").is_err());
+        assert!(parse_size("99999999999G").is_err());
+    }
+}

@@ -1,0 +1,65 @@
+//! What a command can fail with.
+
+use std::io;
+
+use abi::control::Failure;
+
+/// Failure of a command, as it is shown to the user.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A bundle, state or host resource.
+    #[error(transparent)]
+    Oci(#[from] oci::Error),
+    /// The machine or its host side.
+    #[error(transparent)]
+    Platform(#[from] platform::Error),
+    /// The container could not be made or its program not be started.
+    #[error("unable to start container process: {0}")]
+    Start(String),
+    /// The sandbox process failed.
+    #[error("sandbox failed: {0}")]
+    Sandbox(String),
+    /// The sandbox process was killed.
+    #[error("the sandbox process of container {id:?} was killed by {signal} before the container ended")]
+    Killed {
+        /// The container.
+        id: String,
+        /// The signal.
+        signal: String,
+    },
+    /// The sentry refused a command.
+    #[error("{0}")]
+    Refused(String),
+    /// The command does not fit the container's status, in the words of the runtime specification's callers.
+    #[error("{0}")]
+    Status(String),
+    /// Wrong use of the command line.
+    #[error("{0}")]
+    Usage(String),
+    /// A request of the host's operating system failed.
+    #[error("{operation}: {source}")]
+    Os {
+        /// What was tried, with its object.
+        operation: String,
+        /// The host's answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// A failed request of the operating system.
+    pub fn os(operation: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Os { operation: operation.into(), source: source.into() }
+    }
+
+    /// A failure that the sentry told of: its context with the text of its errno.
+    pub fn describe(failure: &Failure) -> String {
+        let text = nix::errno::Errno::from_raw(failure.errno).desc();
+        let mut text = text.to_string();
+        // As strerror(3) words it, but in lower case: sentences of the runtime's callers look for that.
+        if let Some(first) = text.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
+        format!("{}: {text}", failure.context)
+    }
+}

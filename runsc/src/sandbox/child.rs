@@ -1,0 +1,193 @@
+//! The sandbox process: goes into its jail and becomes the machine.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use platform::host::Parts;
+use platform::host::files::Directory;
+use platform::host::streams::Stream;
+use platform::jail::{self, Jail};
+use platform::kvm::{BOOT_EXTENT, Device, Image, KvmMachine};
+use platform::memory::GuestMemory;
+use platform::{HostServices, Machine, Outcome, process};
+
+use super::streams::Console;
+use super::sync::{self, Message};
+use crate::error::Error;
+
+/// The sentry for KVM.
+const SENTRY_KVM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sentry-kvm.bin"));
+/// Severity of a line of the system-call trace.
+const LEVEL_STRACE: u64 = 4;
+
+/// Everything that a sandbox works with, opened by the command that makes it.
+pub struct Sandbox {
+    /// The KVM device.
+    pub device: Device,
+    /// Serialised launch specification.
+    pub spec: Vec<u8>,
+    /// Number of vCPUs.
+    pub cpus: u32,
+    /// Most bytes of guest memory.
+    pub memory: u64,
+    /// Donated directories and files.
+    pub directories: Vec<Directory>,
+    /// Streams.
+    pub streams: Vec<Stream>,
+    /// The container's terminal.
+    pub console: Console,
+    /// Control socket.
+    pub listener: UnixListener,
+    /// To the command.
+    pub sync: UnixStream,
+    /// Whether the command says when to go on.
+    pub wait: bool,
+    /// Debug log.
+    pub debug_log: Option<File>,
+    /// A directory to mount the empty root on.
+    pub mount_point: PathBuf,
+    /// /dev/null, for the standard descriptors of this process.
+    pub null: File,
+}
+
+/// Runs the sandbox in the forked child; returns the exit code where it fails before the machine runs.
+pub fn run(sandbox: Sandbox) -> i32 {
+    let sync = sandbox.sync.try_clone();
+    match boot(sandbox) {
+        Ok(never) => match never {},
+        Err(error) => {
+            if let Ok(sync) = sync {
+                sync::send(&sync, &Message::Failed(error.to_string()));
+            }
+            process::FAILED
+        }
+    }
+}
+
+fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
+    let Sandbox { device, spec, cpus, memory, directories, streams, console, listener, sync, .. } = sandbox;
+    // With a terminal that is not shared, or none, this process leads its own session, out of reach of the keys of
+    // the terminal that the command was started on.
+    if !matches!(console, Console::Own(_)) {
+        let _ = nix::unistd::setsid();
+    }
+    process::block_signals()?;
+    let winch = match &console {
+        Console::None => None,
+        Console::Own(_) => Some(process::window_change_fd()?),
+        Console::New(slave) => {
+            process::control_terminal(slave.as_fd())?;
+            Some(process::window_change_fd()?)
+        }
+    };
+    if sandbox.wait {
+        let mut go = [0];
+        (&sync).read_exact(&mut go).map_err(|e| Error::os("waiting for the command", e))?;
+    }
+    let report = close_inherited(
+        &sandbox.null,
+        sandbox.debug_log.as_ref(),
+        &[
+            device.as_raw_fd(),
+            listener.as_raw_fd(),
+            sync.as_raw_fd(),
+            winch.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+        ],
+        &directories,
+        &streams,
+    )?;
+    jail::enter(&Jail {
+        mount_point: &sandbox.mount_point,
+        reads_files: !directories.is_empty(),
+        writes_files: directories.iter().any(|d| d.writable),
+        report,
+    })?;
+
+    let memory = Arc::new(GuestMemory::new(BOOT_EXTENT, memory)?);
+    let image = Image::new(SENTRY_KVM)?;
+    let machine = Box::new(KvmMachine::new(&device, &image, &spec, cpus, Arc::clone(&memory))?);
+    let fail = |e| Error::os("copying the descriptor to the command", e);
+    let (created, ended) = (sync.try_clone().map_err(fail)?, sync);
+    let debug_log = sandbox.debug_log;
+    let services = HostServices::new(Parts {
+        memory,
+        directories,
+        streams,
+        listener: Some(listener),
+        winch,
+        log: Box::new(move |level, text| write_log(debug_log.as_ref(), level, text)),
+        created: Box::new(move |result| {
+            let message = match result {
+                Ok(()) => Message::Created,
+                Err(failure) => Message::Refused(Error::describe(&failure)),
+            };
+            sync::send(&created, &message);
+        }),
+        finish: Box::new(move |outcome| {
+            let (code, message) = finish(outcome);
+            sync::send(&ended, &message);
+            code
+        }),
+    })?;
+    drop(console);
+    Ok(machine.run(services)?)
+}
+
+/// Leaves only the descriptors that the sandbox works with; standard error goes to the debug log.
+fn close_inherited(
+    null: &File,
+    debug_log: Option<&File>,
+    others: &[i32],
+    directories: &[Directory],
+    streams: &[Stream],
+) -> Result<i32, Error> {
+    let fail = |e: nix::errno::Errno| Error::os("setting up standard descriptors", e);
+    nix::unistd::dup2_stdin(null).map_err(fail)?;
+    nix::unistd::dup2_stdout(null).map_err(fail)?;
+    nix::unistd::dup2_stderr(debug_log.unwrap_or(null)).map_err(fail)?;
+    let mut kept: Vec<i32> = others.to_vec();
+    kept.extend(debug_log.map(AsRawFd::as_raw_fd));
+    kept.extend(crate::log::file().map(AsRawFd::as_raw_fd));
+    kept.extend(directories.iter().map(|d| d.fd.as_raw_fd()));
+    kept.extend(streams.iter().map(|s| s.fd.as_raw_fd()));
+    process::close_except(kept)?;
+    Ok(crate::log::file().map_or(2, AsRawFd::as_raw_fd))
+}
+
+fn write_log(debug_log: Option<&File>, level: u64, text: &str) {
+    let text = text.trim_end_matches('\n');
+    if let Some(mut file) = debug_log {
+        let letter = match level {
+            0 => 'E',
+            1 => 'W',
+            2 => 'I',
+            LEVEL_STRACE => 'S',
+            _ => 'D',
+        };
+        let _ = file.write_all(format!("{letter} {text}\n").as_bytes());
+    } else if level == 0 {
+        crate::log::write("error", text);
+    }
+}
+
+/// Exit code and last message of a sandbox.
+fn finish(outcome: &Outcome) -> (i32, Message) {
+    match outcome {
+        Outcome::Exited(status) => {
+            // wait(2): the low seven bits are the signal, the next byte the exit code.
+            let code = match status & 0x7f {
+                0 => (status >> 8) & 0xff,
+                signal => 128 + signal,
+            } as u8;
+            (i32::from(code), Message::Ended(code))
+        }
+        Outcome::Failed(reason) => {
+            crate::log::write("error", reason);
+            (process::FAILED, Message::Failed(reason.clone()))
+        }
+    }
+}

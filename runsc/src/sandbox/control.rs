@@ -1,0 +1,83 @@
+//! The control socket of a sandbox, from the side of the command line.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use abi::control::{Answer, Command, Reply, Request};
+
+use crate::error::Error;
+
+/// Name of the socket in the container's directory.
+const NAME: &str = "control.sock";
+/// Most bytes of an answer.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// The socket's path through a descriptor of its directory: socket addresses are limited to 107 bytes.
+fn short_path(dir: &Path) -> io::Result<(File, String)> {
+    let dir = File::open(dir)?;
+    let path = format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd());
+    Ok((dir, path))
+}
+
+/// Makes the socket of a new sandbox.
+pub fn listen(dir: &Path) -> Result<UnixListener, Error> {
+    short_path(dir)
+        .and_then(|(_dir, path)| UnixListener::bind(path))
+        .map_err(|e| Error::os(format!("making the control socket in {}", dir.display()), e))
+}
+
+/// A connection to a sandbox.
+pub struct Client {
+    stream: UnixStream,
+    next: u64,
+}
+
+impl Client {
+    /// Connects to the sandbox whose container has the directory `dir`.
+    pub fn connect(dir: &Path) -> Result<Self, Error> {
+        short_path(dir)
+            .and_then(|(_dir, path)| UnixStream::connect(path))
+            .map(|stream| Self { stream, next: 0 })
+            .map_err(|e| Error::os("connecting to the sandbox", e))
+    }
+
+    /// Sends a request without waiting for its answer.
+    pub fn send(&mut self, request: Request) -> Result<u64, Error> {
+        self.next += 1;
+        let fail = |e: io::Error| Error::os("sending a command to the sandbox", e);
+        let bytes = postcard::to_allocvec(&Command { id: self.next, request })
+            .map_err(|_| fail(io::ErrorKind::InvalidData.into()))?;
+        let mut frame = (bytes.len() as u32).to_le_bytes().to_vec();
+        frame.extend_from_slice(&bytes);
+        self.stream.write_all(&frame).map_err(fail)?;
+        Ok(self.next)
+    }
+
+    /// Sends a request and waits for its answer, at most `patience`.
+    pub fn ask(&mut self, request: Request, patience: Option<Duration>) -> Result<Answer, Error> {
+        let fail = |e: io::Error| Error::os("waiting for the sandbox", e);
+        self.stream.set_read_timeout(patience).map_err(fail)?;
+        let sent = self.send(request)?;
+        loop {
+            let mut head = [0; 4];
+            self.stream.read_exact(&mut head).map_err(fail)?;
+            let len = u32::from_le_bytes(head) as usize;
+            if len > MAX_ANSWER {
+                return Err(fail(io::ErrorKind::InvalidData.into()));
+            }
+            let mut bytes = vec![0; len];
+            self.stream.read_exact(&mut bytes).map_err(fail)?;
+            match postcard::from_bytes(&bytes) {
+                Ok(Reply::Done { id, result }) if id == sent => {
+                    return result.map_err(|failure| Error::Refused(Error::describe(&failure)));
+                }
+                Ok(_) => {}
+                Err(_) => return Err(fail(io::ErrorKind::InvalidData.into())),
+            }
+        }
+    }
+}
