@@ -60,7 +60,7 @@ impl GuestMemory {
             grow: Mutex::new(GROW_BASE),
             sink: OnceLock::new(),
         };
-        let host = map_anonymous(boot).map_err(|source| Error::Memory { bytes: boot, source })?;
+        let host = map_anonymous(boot, false).map_err(|source| Error::Memory { bytes: boot, source })?;
         memory.push(Mapped { gpa: 0, len: boot, host });
         Ok(memory)
     }
@@ -112,7 +112,7 @@ impl GuestMemory {
         if gpa < HOLE.end && gpa + len > HOLE.start {
             gpa = HOLE.end;
         }
-        let host = map_anonymous(len).map_err(|_| libc::ENOMEM)?;
+        let host = map_anonymous(len, true).map_err(|_| libc::ENOMEM)?;
         if let Some(sink) = self.sink.get() {
             let extent = Extent { gpa, len, zone: zone as u64 };
             if sink.add(slot as u32, extent, host).is_err() {
@@ -203,8 +203,11 @@ pub(crate) fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
 
-/// Maps `len` bytes of anonymous memory at a multiple of 2 MiB, on huge pages where the host has them.
-fn map_anonymous(len: u64) -> io::Result<u64> {
+/// Maps `len` bytes of anonymous memory at a multiple of 2 MiB; if `huge`, on huge pages where the host has them.
+///
+/// The boot extent is on small pages: a short command touches little of it, and the first touch of a huge page can
+/// take milliseconds where the host is itself a guest whose free memory went back to its own host.
+fn map_anonymous(len: u64, huge: bool) -> io::Result<u64> {
     let padded = (len + HUGE_PAGE_SIZE) as usize;
     // SAFETY: a new mapping at an address of the kernel's choice.
     let base = unsafe {
@@ -224,8 +227,10 @@ fn map_anonymous(len: u64) -> io::Result<u64> {
     let start = base.next_multiple_of(HUGE_PAGE_SIZE);
     unmap(base, start - base);
     unmap(start + len, base + padded as u64 - start - len);
-    // SAFETY: advice on the mapping just made. It may fail where the host has no huge pages; nothing depends on it.
-    unsafe { libc::madvise(start as *mut libc::c_void, len as usize, libc::MADV_HUGEPAGE) };
+    if huge {
+        // SAFETY: advice on the mapping just made. It may fail where the host has no huge pages; nothing depends on it.
+        unsafe { libc::madvise(start as *mut libc::c_void, len as usize, libc::MADV_HUGEPAGE) };
+    }
     Ok(start)
 }
 

@@ -125,7 +125,10 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
                 Ok(()) => Message::Created,
                 Err(failure) => Message::Refused(Error::describe(&failure)),
             };
-            sync::send(&created, &message);
+            // A command that was killed meanwhile has left no state: nothing could ever reach this sandbox.
+            if !sync::send(&created, &message) {
+                process::exit_now(process::FAILED);
+            }
         }),
         finish: Box::new(move |outcome| {
             let (code, message) = finish(outcome);

@@ -21,14 +21,12 @@ pub enum Message {
     Ended(u8),
 }
 
-/// Sends a message. The command may be gone; then nobody wants to know.
-pub fn send(stream: &UnixStream, message: &Message) {
-    if let Ok(bytes) = postcard::to_allocvec(message) {
-        let mut frame = (bytes.len() as u32).to_le_bytes().to_vec();
-        frame.extend_from_slice(&bytes);
-        let mut out = stream;
-        let _ = out.write_all(&frame);
-    }
+/// Sends a message. The command may be gone; whether it got the message is returned.
+pub fn send(mut stream: &UnixStream, message: &Message) -> bool {
+    let Ok(bytes) = postcard::to_allocvec(message) else { return false };
+    let mut frame = (bytes.len() as u32).to_le_bytes().to_vec();
+    frame.extend_from_slice(&bytes);
+    stream.write_all(&frame).is_ok()
 }
 
 /// Receives a message; `None` once the sandbox process is gone.
