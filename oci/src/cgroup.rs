@@ -13,6 +13,8 @@ use crate::Error;
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Controllers of version 1 that are used.
 const CONTROLLERS: &[&str] = &["memory", "cpu", "pids"];
+/// Directory of the control groups of containers that name none.
+const DEFAULT_PARENT: &str = "runsc";
 /// Period of a CPU quota that names none, microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
 
@@ -21,6 +23,8 @@ const DEFAULT_PERIOD: u64 = 100_000;
 pub struct Cgroup {
     /// Directories that were made, deepest first.
     pub dirs: Vec<PathBuf>,
+    /// Those that the sandbox process enters.
+    leaves: Vec<PathBuf>,
     /// What could not be set.
     pub warnings: Vec<String>,
 }
@@ -55,7 +59,7 @@ impl Cgroup {
         let mut group = Self::default();
         let Some(linux) = linux.filter(|linux| wanted(linux)) else { return Ok(group) };
         let path = linux.cgroups_path().clone().filter(|p| !p.as_os_str().is_empty());
-        let path = path.unwrap_or_else(|| PathBuf::from("/runsc").join(id));
+        let path = path.unwrap_or_else(|| Path::new("/").join(DEFAULT_PARENT).join(id));
         let text = path.to_string_lossy();
         if text.contains(':') && !text.starts_with('/') {
             let reason = format!(
@@ -100,12 +104,11 @@ impl Cgroup {
         let base = Path::new(MOUNT);
         // Controllers are handed down from every directory above.
         let mut above = base.to_path_buf();
+        let Some(dir) = self.make_dirs(base, relative)? else { return Ok(()) };
         for part in relative.iter() {
             let _ = fs::write(above.join("cgroup.subtree_control"), "+cpu +memory +pids");
             above.push(part);
-            let _ = fs::create_dir(&above);
         }
-        let Some(dir) = self.make_dirs(base, relative)? else { return Ok(()) };
         for values in [&settings.memory_v2, &settings.cpu_v2, &settings.pids, &settings.unified] {
             set_all(&dir, values)?;
         }
@@ -114,31 +117,39 @@ impl Cgroup {
 
     /// Makes the directories; `None` with a warning where the host does not permit it.
     fn make_dirs(&mut self, base: &Path, relative: &Path) -> Result<Option<PathBuf>, Error> {
-        let dir = base.join(relative);
-        match fs::create_dir_all(&dir) {
-            Ok(()) => {
-                self.dirs.push(dir.clone());
-                Ok(Some(dir))
+        let mut dir = base.to_path_buf();
+        for part in relative.iter() {
+            dir.push(part);
+            match fs::create_dir(&dir) {
+                // Several containers share the directory that is theirs by default: the last one removes it.
+                Ok(()) => self.dirs.insert(0, dir.clone()),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && part == DEFAULT_PARENT => {
+                    self.dirs.insert(0, dir.clone());
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
+                    let text = format!(
+                        "control group {} cannot be made ({e}): its limits have no effect",
+                        dir.display()
+                    );
+                    self.warnings.push(text);
+                    return Ok(None);
+                }
+                Err(e) => return Err(Error::io("making the control group", dir, e)),
             }
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-                ) =>
-            {
-                self.warnings.push(format!(
-                    "control group {} cannot be made ({e}): its limits have no effect",
-                    dir.display()
-                ));
-                Ok(None)
-            }
-            Err(e) => Err(Error::io("making the control group", dir, e)),
         }
+        self.leaves.push(dir.clone());
+        Ok(Some(dir))
     }
 
     /// Moves a process into it.
     pub fn enter(&self, pid: i32) -> Result<(), Error> {
-        self.dirs.iter().try_for_each(|dir| {
+        self.leaves.iter().try_for_each(|dir| {
             let path = dir.join("cgroup.procs");
             fs::write(&path, pid.to_string()).map_err(|e| Error::io("entering the control group", path, e))
         })
@@ -155,13 +166,19 @@ pub fn remove(dirs: &[PathBuf]) {
     for dir in dirs {
         for _ in 0..50 {
             match fs::remove_dir(dir) {
-                Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {
+                Err(e) if e.kind() == io::ErrorKind::ResourceBusy && !has_groups(dir) => {
                     std::thread::sleep(Duration::from_millis(2))
                 }
                 _ => break,
             }
         }
     }
+}
+
+/// Whether there are groups beneath it.
+fn has_groups(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
 }
 
 fn set_all(dir: &Path, values: &[(String, String)]) -> Result<(), Error> {

@@ -43,7 +43,7 @@ pub struct Sandbox {
     /// Control socket.
     pub listener: UnixListener,
     /// To the command.
-    pub sync: UnixStream,
+    pub sync: Arc<UnixStream>,
     /// Whether the command says when to go on.
     pub wait: bool,
     /// Debug log.
@@ -56,20 +56,31 @@ pub struct Sandbox {
 
 /// Runs the sandbox in the forked child; returns the exit code where it fails before the machine runs.
 pub fn run(sandbox: Sandbox) -> i32 {
-    let sync = sandbox.sync.try_clone();
+    let sync = Arc::clone(&sandbox.sync);
     match boot(sandbox) {
         Ok(never) => match never {},
         Err(error) => {
-            if let Ok(sync) = sync {
-                sync::send(&sync, &Message::Failed(error.to_string()));
-            }
+            sync::send(&sync, &Message::Failed(error.to_string()));
             process::FAILED
         }
     }
 }
 
 fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
-    let Sandbox { device, spec, cpus, memory, directories, streams, console, listener, sync, .. } = sandbox;
+    let Sandbox {
+        device,
+        spec,
+        cpus,
+        memory,
+        directories,
+        streams,
+        console,
+        listener,
+        sync,
+        debug_log,
+        null,
+        ..
+    } = sandbox;
     // With a terminal that is not shared, or none, this process leads its own session, out of reach of the keys of
     // the terminal that the command was started on.
     if !matches!(console, Console::Own(_)) {
@@ -86,20 +97,18 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     };
     if sandbox.wait {
         let mut go = [0];
-        (&sync).read_exact(&mut go).map_err(|e| Error::os("waiting for the command", e))?;
+        (&*sync).read_exact(&mut go).map_err(|e| Error::os("waiting for the command", e))?;
     }
-    let report = close_inherited(
-        &sandbox.null,
-        sandbox.debug_log.as_ref(),
-        &[
-            device.as_raw_fd(),
-            listener.as_raw_fd(),
-            sync.as_raw_fd(),
-            winch.as_ref().map_or(-1, AsRawFd::as_raw_fd),
-        ],
-        &directories,
-        &streams,
-    )?;
+    let console = match &console {
+        Console::None => -1,
+        Console::Own(fd) | Console::New(fd) => fd.as_raw_fd(),
+    };
+    let mut kept = vec![device.as_raw_fd(), listener.as_raw_fd(), sync.as_raw_fd(), console];
+    kept.extend(winch.as_ref().map(AsRawFd::as_raw_fd));
+    kept.extend(debug_log.as_ref().map(AsRawFd::as_raw_fd));
+    kept.extend(directories.iter().map(|d| d.fd.as_raw_fd()));
+    kept.extend(streams.iter().map(|s| s.fd.as_raw_fd()));
+    let report = close_inherited(null, debug_log.as_ref(), kept)?;
     jail::enter(&Jail {
         mount_point: &sandbox.mount_point,
         reads_files: !directories.is_empty(),
@@ -110,9 +119,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     let memory = Arc::new(GuestMemory::new(BOOT_EXTENT, memory)?);
     let image = Image::new(SENTRY_KVM)?;
     let machine = Box::new(KvmMachine::new(&device, &image, &spec, cpus, Arc::clone(&memory))?);
-    let fail = |e| Error::os("copying the descriptor to the command", e);
-    let (created, ended) = (sync.try_clone().map_err(fail)?, sync);
-    let debug_log = sandbox.debug_log;
+    let (created, ended) = (Arc::clone(&sync), sync);
     let services = HostServices::new(Parts {
         memory,
         directories,
@@ -136,27 +143,19 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
             code
         }),
     })?;
-    drop(console);
     Ok(machine.run(services)?)
 }
 
-/// Leaves only the descriptors that the sandbox works with; standard error goes to the debug log.
-fn close_inherited(
-    null: &File,
-    debug_log: Option<&File>,
-    others: &[i32],
-    directories: &[Directory],
-    streams: &[Stream],
-) -> Result<i32, Error> {
+/// Leaves only the standard descriptors, the log and those of `kept`; standard error goes to the debug log. Returns
+/// the descriptor for the last words of this process. Every descriptor that is still owned by a value must be kept:
+/// its number would be taken by another, and closed with the value.
+fn close_inherited(null: File, debug_log: Option<&File>, mut kept: Vec<i32>) -> Result<i32, Error> {
     let fail = |e: nix::errno::Errno| Error::os("setting up standard descriptors", e);
-    nix::unistd::dup2_stdin(null).map_err(fail)?;
-    nix::unistd::dup2_stdout(null).map_err(fail)?;
-    nix::unistd::dup2_stderr(debug_log.unwrap_or(null)).map_err(fail)?;
-    let mut kept: Vec<i32> = others.to_vec();
-    kept.extend(debug_log.map(AsRawFd::as_raw_fd));
+    nix::unistd::dup2_stdin(&null).map_err(fail)?;
+    nix::unistd::dup2_stdout(&null).map_err(fail)?;
+    nix::unistd::dup2_stderr(debug_log.unwrap_or(&null)).map_err(fail)?;
+    drop(null);
     kept.extend(crate::log::file().map(AsRawFd::as_raw_fd));
-    kept.extend(directories.iter().map(|d| d.fd.as_raw_fd()));
-    kept.extend(streams.iter().map(|s| s.fd.as_raw_fd()));
     process::close_except(kept)?;
     Ok(crate::log::file().map_or(2, AsRawFd::as_raw_fd))
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use abi::spec::LaunchSpec;
 use oci::bundle::Bundle;
@@ -174,7 +175,7 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
         streams,
         console,
         listener: control::listen(&dir)?,
-        sync: theirs,
+        sync: Arc::new(theirs),
         wait,
         debug_log,
         mount_point: dir.clone(),
