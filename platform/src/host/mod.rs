@@ -8,6 +8,8 @@ pub mod files;
 mod input;
 mod paths;
 pub mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
