@@ -63,3 +63,36 @@ impl Error {
         format!("{}: {text}", failure.context)
     }
 }
+
+/// A message without the numbers that `std::io::Error` puts behind its texts: ` (os error 2)`.
+pub fn plain(message: &str) -> String {
+    let mut text = message.to_string();
+    while let Some(start) = text.find(" (os error ") {
+        let Some(len) = text[start..].find(')') else { break };
+        text.replace_range(start..=start + len, "");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_plain() {
+        let error = Error::os("opening x", io::Error::from_raw_os_error(2));
+        assert_eq!(plain(&error.to_string()), "opening x: No such file or directory");
+        assert_eq!(plain("a (os error 1): b (os error 22)"), "a: b");
+        assert_eq!(plain("a (os error "), "a (os error ");
+    }
+
+    #[test]
+    fn failures_of_the_sentry_read_as_runc_words_them() {
+        let failure = Failure { errno: 2, context: "exec: \"/nosuch\": stat /nosuch".into() };
+        let error = Error::Start(Error::describe(&failure));
+        assert_eq!(
+            error.to_string(),
+            "unable to start container process: exec: \"/nosuch\": stat /nosuch: no such file or directory"
+        );
+    }
+}

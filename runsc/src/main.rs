@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            log::fatal(&error.to_string());
+            log::fatal(&error::plain(&error.to_string()));
             ExitCode::from(FAILURE)
         }
     }

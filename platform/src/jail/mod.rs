@@ -75,7 +75,7 @@ fn isolate(mount_point: &Path) -> Result<(), Error> {
     let (none, tmpfs) = (c"none".as_ptr(), c"tmpfs".as_ptr());
     let private = libc::MS_REC | libc::MS_PRIVATE;
     let empty = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_RDONLY;
-    let options = c"size=4k,nr_inodes=2,mode=0".as_ptr();
+    let options = c"size=4k,nr_inodes=2,mode=111".as_ptr();
     // SAFETY: all strings are NUL-terminated and outlive the calls; null is allowed where it is passed.
     unsafe {
         check(
