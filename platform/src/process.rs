@@ -32,7 +32,11 @@ pub fn fork(own_pids: bool, body: impl FnOnce() -> i32) -> Result<i32, Error> {
     if let Some(back) = back {
         // SAFETY: takes a descriptor and a number; it puts children-to-be back into the namespace of this process.
         if unsafe { libc::setns(back.as_raw_fd(), libc::CLONE_NEWPID) } != 0 {
-            return Err(Error::os("returning to the PID namespace (setns)"));
+            let error = Error::os("returning to the PID namespace (setns)");
+            if pid > 0 {
+                kill_child(pid);
+            }
+            return Err(error);
         }
     }
     failed.map_or(Ok(pid), Err)

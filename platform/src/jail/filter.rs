@@ -84,7 +84,6 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_clock_gettime,     // clocks, where the vDSO does not answer
     libc::SYS_sched_yield,       // a guest that spins on a lock
     libc::SYS_eventfd2,          // event descriptors
-    libc::SYS_fcntl,             // copies of descriptors of single files; non-blocking sockets
     libc::SYS_clone3, // answered ENOSYS by the second filter, so that clone with checked flags is used
     libc::SYS_set_robust_list, // start of a thread
     libc::SYS_rseq,   // start of a thread
@@ -130,6 +129,11 @@ fn allowed() -> Result<BpfProgram, Error> {
     // Threads, never processes.
     let thread = libc::CLONE_THREAD as u64;
     rules.insert(libc::SYS_clone, vec![masked(0, thread, thread)?]);
+    // Copies of descriptors of single files; debug builds look whether a descriptor is open before they close it.
+    rules.insert(
+        libc::SYS_fcntl,
+        vec![equals(1, libc::F_DUPFD_CLOEXEC as u32)?, equals(1, libc::F_GETFD as u32)?],
+    );
     // Names of threads; names of mappings, which the allocator may set.
     rules.insert(
         libc::SYS_prctl,
