@@ -232,6 +232,10 @@ pub trait Kernel: Send + Sync {
     fn task(&self, tid: u32, process: bool) -> Option<TaskInfo> {
         None
     }
+    /// Process group and session of a process.
+    fn ids(&self, pid: u32) -> Option<(u32, u32)> {
+        None
+    }
     /// Its descriptors.
     fn files(&self, tid: u32) -> Option<Arc<FdTable>> {
         None

@@ -281,8 +281,8 @@ impl MountNs {
                 return Err(Errno::EINVAL);
             }
             if !detach {
-                // Its parent's list, the caller's path and reference: whatever is more is in use.
-                if mount.has_children() || Arc::strong_count(mount) > 3 {
+                // Its parent's list and the caller's reference: whatever is more is in use.
+                if mount.has_children() || Arc::strong_count(mount) > 2 {
                     return Err(Errno::EBUSY);
                 }
             }

@@ -159,3 +159,17 @@ impl Ctx {
         path.to_bytes(&self.root)
     }
 }
+
+/// After pivot_root(2): processes whose root or working directory was the old root go to the new one.
+pub fn moved_root(own: &Arc<FsState>, old: &Path, new: &Path) {
+    let kernel = super::hooks::kernel();
+    let others = kernel.pids().into_iter().filter_map(|pid| kernel.fs(pid));
+    for state in others.chain([own.clone()]) {
+        if state.root().same(old) {
+            state.set_root(new.clone());
+        }
+        if state.cwd().same(old) {
+            state.set_cwd(new.clone());
+        }
+    }
+}
