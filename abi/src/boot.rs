@@ -36,11 +36,12 @@ pub const CPU_HOSTCALL: u64 = 0;
 pub const CPU_GDT: u64 = 0x1000;
 /// Offset of the vCPU's 64-bit TSS (104 bytes), filled in by the sentry; the VMM sets the I/O map base only.
 pub const CPU_TSS: u64 = 0x1100;
-/// Offset of the PV cell of the `pvm` flavour: byte 0 the virtual IF, byte 1 pending, quadword at 8 CR2.
-pub const CPU_PV_CELL: u64 = 0x1200;
+/// Offset of the PV cell of the `pvm` flavour, page-aligned as the hypervisor wants it: byte 0 the virtual IF, byte 1
+/// pending, quadword at 8 CR2.
+pub const CPU_PV_CELL: u64 = 0x3000;
 /// Offset of the vCPU's IDT (256 gates), filled in by the sentry.
 pub const CPU_IDT: u64 = 0x2000;
-/// Offset and end of the stack of IST entry 1 (double fault).
+/// End of the stack of IST entry 1 (double fault); one page.
 pub const CPU_IST1_TOP: u64 = 0x5000;
 /// End of the stack of IST entry 2 (NMI, machine check).
 pub const CPU_IST2_TOP: u64 = 0x7000;

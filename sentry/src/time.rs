@@ -14,13 +14,73 @@ mod native {
     pub fn realtime_ns() -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
     }
+
+    /// Nanoseconds of CLOCK_BOOTTIME.
+    pub fn boottime_ns() -> u64 {
+        monotonic_ns()
+    }
+}
+
+#[cfg(not(test))]
+mod tsc {
+    use crate::arch::tsc;
+    use abi::boot::ClockSample;
+    use core::sync::atomic::{AtomicU64, Ordering};
+
+    /// Fraction bits of the scale.
+    pub const SHIFT: u32 = 32;
+
+    static SCALE: AtomicU64 = AtomicU64::new(0);
+    static TSC_BASE: AtomicU64 = AtomicU64::new(0);
+    static MONOTONIC_BASE: AtomicU64 = AtomicU64::new(0);
+    static REALTIME_OFFSET: AtomicU64 = AtomicU64::new(0);
+    static BOOTTIME_OFFSET: AtomicU64 = AtomicU64::new(0);
+
+    /// Sets the clocks from a sample of the host's. CLOCK_MONOTONIC is the host's own, as containers see it.
+    pub fn init(khz: u32, sample: &ClockSample) {
+        let scale = (1_000_000u128 << SHIFT) / u128::from(khz.max(1));
+        SCALE.store(scale as u64, Ordering::Relaxed);
+        TSC_BASE.store(sample.tsc, Ordering::Relaxed);
+        MONOTONIC_BASE.store(sample.monotonic_ns, Ordering::Relaxed);
+        REALTIME_OFFSET.store(sample.realtime_ns.wrapping_sub(sample.monotonic_ns), Ordering::Relaxed);
+        BOOTTIME_OFFSET.store(sample.boottime_ns.wrapping_sub(sample.monotonic_ns), Ordering::Relaxed);
+    }
+
+    /// What the vDSO needs: TSC base, scale, CLOCK_MONOTONIC at the base, CLOCK_REALTIME less CLOCK_MONOTONIC,
+    /// CLOCK_BOOTTIME less CLOCK_MONOTONIC.
+    pub fn vdso_data() -> [u64; 5] {
+        [
+            TSC_BASE.load(Ordering::Relaxed),
+            SCALE.load(Ordering::Relaxed),
+            MONOTONIC_BASE.load(Ordering::Relaxed),
+            REALTIME_OFFSET.load(Ordering::Relaxed),
+            BOOTTIME_OFFSET.load(Ordering::Relaxed),
+        ]
+    }
+
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    #[inline]
+    pub fn monotonic_ns() -> u64 {
+        let ticks = tsc::read().wrapping_sub(TSC_BASE.load(Ordering::Relaxed));
+        let ns = (u128::from(ticks) * u128::from(SCALE.load(Ordering::Relaxed))) >> SHIFT;
+        MONOTONIC_BASE.load(Ordering::Relaxed).wrapping_add(ns as u64)
+    }
+
+    /// Nanoseconds of CLOCK_REALTIME since 1970.
+    pub fn realtime_ns() -> u64 {
+        monotonic_ns().wrapping_add(REALTIME_OFFSET.load(Ordering::Relaxed))
+    }
+
+    /// Nanoseconds of CLOCK_BOOTTIME.
+    pub fn boottime_ns() -> u64 {
+        monotonic_ns().wrapping_add(BOOTTIME_OFFSET.load(Ordering::Relaxed))
+    }
 }
 
 #[cfg(test)]
 pub use native::*;
 #[cfg(not(test))]
-/// x
-pub fn monotonic_ns() -> u64 { 0 }
-#[cfg(not(test))]
-/// x
-pub fn realtime_ns() -> u64 { 0 }
+pub use tsc::*;
+
+/// Nanoseconds in a second.
+pub const NS: u64 = 1_000_000_000;

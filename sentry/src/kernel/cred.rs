@@ -123,3 +123,27 @@ impl Cred {
         self.fsgid == gid || self.groups.contains(&gid)
     }
 }
+
+/// Credentials after execve(2) of a file without set-uid bits or file capabilities: capabilities(7), "Transformation
+/// of capabilities during execve". `None`: they stay as they are.
+pub fn after_exec(old: &Cred) -> Option<Cred> {
+    let mut new = old.clone();
+    let root = old.euid == 0 || old.uid == 0;
+    // SECBIT_NOROOT
+    if root && old.securebits & 1 == 0 {
+        new.permitted = old.inheritable | old.bounding;
+        new.effective = if old.euid == 0 { new.permitted } else { 0 };
+        new.ambient = 0;
+    } else {
+        new.permitted = old.ambient;
+        new.effective = old.ambient;
+    }
+    // What the task could not do before it cannot do now, whatever the bounding set says.
+    new.permitted &= old.permitted | old.inheritable | old.ambient;
+    new.effective &= new.permitted;
+    new.suid = old.euid;
+    new.sgid = old.egid;
+    new.fsuid = old.euid;
+    new.fsgid = old.egid;
+    (new != *old).then_some(new)
+}

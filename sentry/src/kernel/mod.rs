@@ -1,10 +1,26 @@
 //! Tasks, thread groups, the scheduler, signals, futexes, timers and credentials.
 
+pub mod boot;
+pub mod clone;
 pub mod cred;
+pub mod deliver;
+pub mod events;
+pub mod exit;
+pub mod futex;
+pub mod itimer;
+pub mod oom;
+pub mod process;
+pub mod random;
+pub mod rseq;
+pub mod run;
 #[cfg(not(test))]
 pub mod sched;
 #[cfg(test)]
 #[path = "sched_native.rs"]
 pub mod sched;
+pub mod signal;
 pub mod task;
+pub mod timer;
+pub mod uts;
+pub mod view;
 pub mod wait;

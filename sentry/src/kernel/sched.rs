@@ -1,15 +1,510 @@
-//! The scheduler.
-use crate::sync::Wake;
+//! The scheduler: a run queue for each vCPU, wake-ups that prefer the waker's, preemption of ring 3 by the timer.
+//!
+//! Kernel code is not preempted. A task leaves its vCPU in [`park`], [`yield_now`] or at its end, and goes on later
+//! where it left, on the same kernel stack, on any vCPU.
+
+use super::task::Task;
+use super::timer;
+use crate::arch::{cpu, fpu, port, stack};
+use crate::mm::Mm;
+use crate::sync::{Events, SpinLock, Wake};
+use abi::boot::MAX_CPUS;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-struct W;
-impl Wake for W { fn wake(&self, _: crate::sync::Events) {} }
-/// x
-pub fn current_waker() -> Arc<dyn Wake> { Arc::new(W) }
-/// x
-pub fn prepare_park() {}
-/// x
-pub fn park(_interruptible: bool, _deadline: Option<u64>) {}
-/// x
-pub fn interrupted() -> bool { false }
-/// x
-pub fn yield_now() {}
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// Time that a task runs before another that waits takes its place, ns.
+const SLICE_NS: u64 = 4_000_000;
+/// The same while another vCPU idles and could take the waiting task.
+const BALANCE_NS: u64 = 1_000_000;
+
+const RUNNING: u8 = 0;
+const PARKED: u8 = 1;
+const RUNNABLE: u8 = 2;
+const DEAD: u8 = 3;
+
+/// The scheduler's part of a task.
+pub struct SchedState {
+    state: AtomicU8,
+    woken: AtomicBool,
+    interruptible: AtomicBool,
+    on_cpu: AtomicBool,
+    /// vCPU that it ran on last.
+    pub last_cpu: AtomicU32,
+    /// vCPUs that it may run on, a bit each.
+    pub affinity: AtomicU64,
+    /// When it was switched in last, ns.
+    since: AtomicU64,
+    /// CPU time, ns.
+    pub run_ns: AtomicU64,
+    /// Times that it gave its vCPU up.
+    pub voluntary: AtomicU64,
+    /// Times that it was preempted.
+    pub preempted: AtomicU64,
+}
+
+impl SchedState {
+    /// The state of a task that does not run yet.
+    pub fn new(affinity: u64) -> Self {
+        Self {
+            state: AtomicU8::new(PARKED),
+            woken: AtomicBool::new(false),
+            interruptible: AtomicBool::new(false),
+            on_cpu: AtomicBool::new(false),
+            last_cpu: AtomicU32::new(0),
+            affinity: AtomicU64::new(affinity),
+            since: AtomicU64::new(0),
+            run_ns: AtomicU64::new(0),
+            voluntary: AtomicU64::new(0),
+            preempted: AtomicU64::new(0),
+        }
+    }
+
+    /// State letter as in /proc/PID/stat.
+    pub fn letter(&self) -> char {
+        match self.state.load(Ordering::Relaxed) {
+            PARKED if self.interruptible.load(Ordering::Relaxed) => 'S',
+            PARKED => 'D',
+            DEAD => 'Z',
+            _ => 'R',
+        }
+    }
+
+    /// Time since the running task was switched in, ns.
+    pub fn running_ns(&self) -> u64 {
+        crate::time::monotonic_ns().saturating_sub(self.since.load(Ordering::Relaxed))
+    }
+
+    /// Whether it is on a vCPU now.
+    pub fn running_on(&self) -> Option<usize> {
+        self.on_cpu.load(Ordering::SeqCst).then(|| self.last_cpu.load(Ordering::Relaxed) as usize)
+    }
+}
+
+struct CpuSched {
+    queue: SpinLock<VecDeque<Arc<Task>>>,
+    queued: AtomicUsize,
+    current: SpinLock<Option<Arc<Task>>>,
+    previous: SpinLock<Option<Arc<Task>>>,
+    /// The address space that is loaded; keeps its tables alive.
+    active: SpinLock<Option<Arc<Mm>>>,
+    idle_context: stack::KernelContext,
+    idle: AtomicBool,
+    /// When the timer is set to fire; `u64::MAX` for never.
+    armed: AtomicU64,
+    /// When the running task was switched in.
+    slice_start: AtomicU64,
+    /// Time in the idle loop, ns.
+    idle_ns: AtomicU64,
+}
+
+static CPUS: [CpuSched; MAX_CPUS] = [const {
+    CpuSched {
+        queue: SpinLock::new(VecDeque::new()),
+        queued: AtomicUsize::new(0),
+        current: SpinLock::new(None),
+        previous: SpinLock::new(None),
+        active: SpinLock::new(None),
+        idle_context: stack::KernelContext::idle(),
+        idle: AtomicBool::new(false),
+        armed: AtomicU64::new(u64::MAX),
+        slice_start: AtomicU64::new(0),
+        idle_ns: AtomicU64::new(0),
+    }
+}; MAX_CPUS];
+
+/// Tasks that were switched in since boot.
+pub static SWITCHES: AtomicU64 = AtomicU64::new(0);
+static IDLE_CPUS: AtomicUsize = AtomicUsize::new(0);
+
+fn this() -> &'static CpuSched {
+    &CPUS[cpu::id()]
+}
+
+/// The task that runs on this vCPU; `None` in the idle loop.
+pub fn current() -> Option<Arc<Task>> {
+    this().current.lock().clone()
+}
+
+/// A waker of the running task.
+pub fn current_waker() -> Arc<dyn Wake> {
+    match current() {
+        Some(task) => task,
+        None => Arc::new(NoTask),
+    }
+}
+
+/// Stands for the idle loop, which never waits for anything.
+struct NoTask;
+
+impl Wake for NoTask {
+    fn wake(&self, _: Events) {}
+}
+
+impl Wake for Task {
+    fn wake(&self, _: Events) {
+        if let Some(me) = self.me.upgrade() {
+            wake(&me);
+        }
+    }
+}
+
+/// Lets a parked task run; one that is not parked will not park the next time.
+pub fn wake(task: &Arc<Task>) {
+    task.sched.woken.store(true, Ordering::SeqCst);
+    if task.sched.state.compare_exchange(PARKED, RUNNABLE, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+        enqueue(task.clone());
+    }
+}
+
+/// Wakes a task only if it waits interruptibly, and makes it look at its signals: kicks it out of ring 3 if it runs
+/// elsewhere.
+pub fn notify(task: &Arc<Task>) {
+    if task.sched.interruptible.load(Ordering::SeqCst) {
+        wake(task);
+    }
+    if let Some(cpu) = task.sched.running_on()
+        && cpu != cpu::id()
+    {
+        port::kick(cpu);
+    }
+}
+
+fn enqueue(task: Arc<Task>) {
+    let me = cpu::id();
+    let affinity = task.sched.affinity.load(Ordering::Relaxed);
+    let target = if affinity & (1 << me) != 0 {
+        me
+    } else {
+        let last = task.sched.last_cpu.load(Ordering::Relaxed) as usize;
+        if affinity & (1 << last) != 0 {
+            last
+        } else {
+            (0..cpu::count()).find(|c| affinity & (1 << c) != 0).unwrap_or(me)
+        }
+    };
+    let queue = &CPUS[target];
+    let length = {
+        let mut list = queue.queue.lock();
+        list.push_back(task);
+        queue.queued.store(list.len(), Ordering::SeqCst);
+        list.len()
+    };
+    if target != me && (length == 1 || queue.idle.load(Ordering::SeqCst)) {
+        port::kick(target);
+    }
+}
+
+/// Before the condition of a wait is looked at: wake-ups from here on keep the task from parking.
+pub fn prepare_park() {
+    if let Some(task) = &*this().current.lock() {
+        task.sched.woken.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Leaves the vCPU until the task is woken or `deadline` (CLOCK_MONOTONIC, ns) passes. `interruptible`: signals wake
+/// it too.
+pub fn park(interruptible: bool, deadline: Option<u64>) {
+    let Some(task) = current() else { return };
+    let state = &task.sched;
+    state.interruptible.store(interruptible, Ordering::SeqCst);
+    let timer = deadline.map(|d| {
+        let waker: Arc<dyn Wake> = task.clone();
+        timer::schedule(d, waker)
+    });
+    state.state.store(PARKED, Ordering::SeqCst);
+    let stay = (state.woken.load(Ordering::SeqCst) || (interruptible && task.has_signal()))
+        && state.state.compare_exchange(PARKED, RUNNING, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    if !stay {
+        state.voluntary.fetch_add(1, Ordering::Relaxed);
+        switch_away(&task);
+    }
+    state.interruptible.store(false, Ordering::SeqCst);
+    if let Some(timer) = timer {
+        timer::cancel(timer);
+    }
+}
+
+/// Whether the running task's wait must end: a signal, or its end.
+pub fn interrupted() -> bool {
+    this().current.lock().as_ref().is_some_and(|t| t.has_signal())
+}
+
+/// Lets the next task run; the caller goes to the end of the queue.
+pub fn yield_now() {
+    if this().queued.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let Some(task) = current() else { return };
+    task.sched.state.store(RUNNABLE, Ordering::SeqCst);
+    enqueue(task.clone());
+    switch_away(&task);
+}
+
+/// Moves the running task to a vCPU that it may run on.
+pub fn migrate() {
+    let Some(task) = current() else { return };
+    if task.sched.affinity.load(Ordering::Relaxed) & (1 << cpu::id()) == 0 {
+        task.sched.state.store(RUNNABLE, Ordering::SeqCst);
+        enqueue(task.clone());
+        switch_away(&task);
+    }
+}
+
+/// Takes the next task off this vCPU's queue, or off another's.
+fn pick() -> Option<Arc<Task>> {
+    let me = cpu::id();
+    let own = &CPUS[me];
+    if own.queued.load(Ordering::SeqCst) != 0 {
+        let mut queue = own.queue.lock();
+        let task = queue.pop_front();
+        own.queued.store(queue.len(), Ordering::SeqCst);
+        if task.is_some() {
+            return task;
+        }
+    }
+    for other in (1..cpu::count()).map(|i| &CPUS[(me + i) % cpu::count()]) {
+        if other.queued.load(Ordering::SeqCst) == 0 {
+            continue;
+        }
+        let mut queue = other.queue.lock();
+        if let Some(at) = queue.iter().position(|t| t.sched.affinity.load(Ordering::Relaxed) & (1 << me) != 0) {
+            let task = queue.remove(at);
+            other.queued.store(queue.len(), Ordering::SeqCst);
+            return task;
+        }
+    }
+    None
+}
+
+/// Switches from the running task (parked, runnable or dead by now) to the next one or the idle loop.
+fn switch_away(task: &Arc<Task>) {
+    let cpu = this();
+    let now = crate::time::monotonic_ns();
+    task.sched.run_ns.fetch_add(now.saturating_sub(task.sched.since.load(Ordering::Relaxed)), Ordering::Relaxed);
+    let next = pick();
+    if let Some(next) = &next
+        && Arc::ptr_eq(next, task)
+    {
+        task.sched.state.store(RUNNING, Ordering::SeqCst);
+        task.sched.since.store(now, Ordering::Relaxed);
+        return;
+    }
+    if task.sched.state.load(Ordering::Relaxed) != DEAD {
+        task.bases.save();
+        task.switched.store(true, Ordering::Relaxed);
+        fpu::save(&mut task.fpu.lock());
+    }
+    *cpu.previous.lock() = Some(task.clone());
+    match next {
+        Some(next) => {
+            start_running(&next, now);
+            *cpu.current.lock() = Some(next.clone());
+            leave_to(&task.context, next);
+        }
+        None => {
+            *cpu.current.lock() = None;
+            stack::switch(&task.context, &cpu.idle_context);
+        }
+    }
+    // Here again, maybe on another vCPU.
+    finish_switch();
+    task.bases.load();
+}
+
+/// Leaves a dead task for good.
+fn switch_dead(task: Arc<Task>) {
+    let cpu = this();
+    let now = crate::time::monotonic_ns();
+    task.sched.run_ns.fetch_add(now.saturating_sub(task.sched.since.load(Ordering::Relaxed)), Ordering::Relaxed);
+    let from = stack::context_of(&task);
+    // The next task or the idle loop drops this reference, off this stack.
+    *cpu.previous.lock() = Some(task);
+    match pick() {
+        Some(next) => {
+            start_running(&next, now);
+            *cpu.current.lock() = Some(next.clone());
+            leave_to(from, next);
+        }
+        None => {
+            *cpu.current.lock() = None;
+            stack::switch(from, &cpu.idle_context);
+        }
+    }
+}
+
+/// Switches to a task. The reference must not stay on the stack that is left: `current` keeps the task alive.
+fn leave_to(from: &stack::KernelContext, next: Arc<Task>) {
+    let context = stack::context_of(&next);
+    drop(next);
+    stack::switch(from, context);
+}
+
+fn start_running(task: &Arc<Task>, now: u64) {
+    while task.sched.on_cpu.load(Ordering::Acquire) {
+        // Another vCPU is just leaving it.
+        core::hint::spin_loop();
+    }
+    let cpu = this();
+    task.sched.on_cpu.store(true, Ordering::SeqCst);
+    task.sched.last_cpu.store(cpu::id() as u32, Ordering::Relaxed);
+    task.sched.state.store(RUNNING, Ordering::SeqCst);
+    task.sched.since.store(now, Ordering::Relaxed);
+    cpu.slice_start.store(now, Ordering::Relaxed);
+    SWITCHES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// After a switch, on the new stack: the task that was left may now run elsewhere or be freed.
+fn finish_switch() {
+    let previous = this().previous.lock().take();
+    if let Some(task) = previous {
+        task.sched.on_cpu.store(false, Ordering::Release);
+    }
+}
+
+/// First code of a new task, on its own stack.
+pub fn task_entry() -> ! {
+    finish_switch();
+    if let Some(task) = current() {
+        task.bases.load();
+        let entry = task.entry.lock().take();
+        drop(task);
+        if let Some(entry) = entry {
+            entry();
+        }
+    }
+    exit_current()
+}
+
+/// Ends the running task: its stack is freed once it is left.
+pub fn exit_current() -> ! {
+    if let Some(task) = current() {
+        task.sched.state.store(DEAD, Ordering::SeqCst);
+        // Nothing of this stack is ever dropped: no reference may stay on it.
+        switch_dead(task);
+    }
+    unreachable!("a dead task was switched to")
+}
+
+/// Makes the address space of a task the loaded one.
+pub fn activate(mm: &Arc<Mm>) {
+    let cpu = this();
+    let mut active = cpu.active.lock();
+    if active.as_ref().is_some_and(|a| Arc::ptr_eq(a, mm)) {
+        return;
+    }
+    port::load_space(mm.space());
+    let old = active.replace(mm.clone());
+    drop(active);
+    drop(old);
+}
+
+/// Gives up the loaded address space, if nobody else uses it any more.
+fn release_space() {
+    let cpu = this();
+    let mut active = cpu.active.lock();
+    if active.as_ref().is_some_and(|mm| Arc::strong_count(mm) == 1) {
+        port::load_kernel_space();
+        let old = active.take();
+        drop(active);
+        drop(old);
+    }
+}
+
+/// What the timer interrupt and every return to ring 3 look at: expired timers, and whether the slice is over.
+/// Returns with the timer armed for what comes next.
+pub fn tick(preempt: bool) {
+    let cpu = this();
+    let now = crate::time::monotonic_ns();
+    timer::run_expired(now);
+    if preempt && cpu.queued.load(Ordering::Relaxed) != 0 {
+        let ran = now.saturating_sub(cpu.slice_start.load(Ordering::Relaxed));
+        if IDLE_CPUS.load(Ordering::Relaxed) != 0 {
+            kick_idle();
+        }
+        if ran >= SLICE_NS - SLICE_NS / 8
+            && let Some(task) = current()
+        {
+            task.sched.preempted.fetch_add(1, Ordering::Relaxed);
+            yield_now();
+        }
+    }
+    arm();
+}
+
+fn kick_idle() {
+    let me = cpu::id();
+    if let Some(cpu) = (0..cpu::count()).find(|c| *c != me && CPUS[*c].idle.load(Ordering::SeqCst)) {
+        port::kick(cpu);
+    }
+}
+
+/// The timer interrupt has come: it is not armed any more.
+pub fn timer_fired() {
+    this().armed.store(u64::MAX, Ordering::Relaxed);
+}
+
+/// Arms this vCPU's timer for the next timer or the end of the slice, unless it fires before that anyway.
+pub fn arm() {
+    let cpu = this();
+    let mut deadline = timer::next_deadline().unwrap_or(u64::MAX);
+    if cpu.queued.load(Ordering::Relaxed) != 0 {
+        let slice = if IDLE_CPUS.load(Ordering::Relaxed) != 0 { BALANCE_NS } else { SLICE_NS };
+        // An armed timer within a slice is near enough.
+        let now_armed = cpu.armed.load(Ordering::Relaxed);
+        if now_armed == u64::MAX {
+            deadline = deadline.min(crate::time::monotonic_ns() + slice);
+        }
+    }
+    if deadline < cpu.armed.load(Ordering::Relaxed) {
+        cpu.armed.store(deadline, Ordering::Relaxed);
+        port::arm_timer(deadline.saturating_sub(crate::time::monotonic_ns()));
+    }
+}
+
+/// The loop of a vCPU that has no task. Never returns.
+pub fn idle_loop() -> ! {
+    loop {
+        finish_switch();
+        super::events::poll();
+        timer::run_expired(crate::time::monotonic_ns());
+        crate::mm::quarantine::drain();
+        let cpu = this();
+        if let Some(next) = pick() {
+            let now = crate::time::monotonic_ns();
+            start_running(&next, now);
+            *cpu.current.lock() = Some(next.clone());
+            leave_to(&cpu.idle_context, next);
+            continue;
+        }
+        release_space();
+        cpu.idle.store(true, Ordering::SeqCst);
+        IDLE_CPUS.fetch_add(1, Ordering::SeqCst);
+        let start = crate::time::monotonic_ns();
+        arm();
+        port::idle(|| {
+            (0..cpu::count()).any(|c| CPUS[c].queued.load(Ordering::SeqCst) != 0) || super::events::pending()
+        });
+        IDLE_CPUS.fetch_sub(1, Ordering::SeqCst);
+        cpu.idle.store(false, Ordering::SeqCst);
+        let now = crate::time::monotonic_ns();
+        cpu.idle_ns.fetch_add(now.saturating_sub(start), Ordering::Relaxed);
+        // Whatever woke the vCPU may have been its timer: it is armed again on the way back.
+        if cpu.armed.load(Ordering::Relaxed) <= now {
+            cpu.armed.store(u64::MAX, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Time that all vCPUs spent idle, ns.
+pub fn idle_ns() -> u64 {
+    CPUS.iter().take(cpu::count()).map(|c| c.idle_ns.load(Ordering::Relaxed)).sum()
+}
+
+/// Tasks that run or wait to.
+pub fn runnable() -> usize {
+    CPUS.iter()
+        .take(cpu::count())
+        .map(|c| c.queued.load(Ordering::Relaxed) + usize::from(c.current.lock().is_some()))
+        .sum()
+}

@@ -5,6 +5,9 @@
 //! never needed is never touched. Contents are only ever copied, raw: a program may write a frame at any time, so
 //! no `&[u8]` to one exists.
 
+pub mod heap;
+pub mod page;
+
 use crate::errno::{Errno, Result};
 use crate::sync::{Once, SpinLock};
 use abi::boot::{Extent, Zone};
@@ -360,19 +363,18 @@ impl FrameRef {
         Ok((Self { gpa }, clean))
     }
 
-    /// 512 frames of zeros, contiguous and aligned to 2 MiB, each with one reference that the caller owns (see
-    /// [`FrameRef::from_raw`]); returns the first address.
+    /// 512 frames of zeros, contiguous and aligned to 2 MiB.
     ///
     /// # Errors
     /// ENOMEM, also where memory is there but in pieces.
-    pub fn alloc_huge() -> Result<u64> {
+    pub fn alloc_huge() -> Result<HugeFrame> {
         let (frame, clean) = Self::alloc_raw(MAX_ORDER)?;
         let gpa = frame.into_raw();
         if !clean {
             // SAFETY: 2 MiB of our own.
             unsafe { ptr::write_bytes(physmap(gpa), 0, HUGE_PAGE_SIZE as usize) };
         }
-        Ok(gpa)
+        Ok(HugeFrame { gpa })
     }
 
     /// Guest-physical address.
@@ -392,7 +394,7 @@ impl FrameRef {
     /// Takes a reference back that was kept as an address.
     ///
     /// # Safety
-    /// The address came from [`FrameRef::into_raw`] or [`FrameRef::alloc_huge`], once for each call of this.
+    /// The address came from [`FrameRef::into_raw`] or lies in a kept [`HugeFrame`], once for each call of this.
     #[inline]
     pub unsafe fn from_raw(gpa: u64) -> Self {
         Self { gpa }
@@ -443,6 +445,32 @@ impl FrameRef {
         }
         // SAFETY: aligned, in a frame that `self` holds; programs' accesses are atomic to hardware.
         Ok(unsafe { &*physmap(self.gpa).add(offset).cast::<AtomicU32>() })
+    }
+}
+
+/// 512 frames with a reference to each, to be mapped as one leaf.
+pub struct HugeFrame {
+    gpa: u64,
+}
+
+impl HugeFrame {
+    /// Guest-physical address of the first.
+    pub fn gpa(&self) -> u64 {
+        self.gpa
+    }
+
+    /// Leaves the references to a page-table entry.
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for HugeFrame {
+    fn drop(&mut self) {
+        for i in 0..CHUNK_FRAMES as u64 {
+            // SAFETY: each of the references is taken back once.
+            drop(unsafe { FrameRef::from_raw(self.gpa + i * PAGE_SIZE) });
+        }
     }
 }
 
@@ -522,11 +550,7 @@ mod tests {
         assert_eq!(gpas.len(), 2000);
         drop(frames);
         let huge = FrameRef::alloc_huge().expect("2 MiB");
-        assert_eq!(huge % HUGE_PAGE_SIZE, 0);
-        for i in 0..512 {
-            // SAFETY: each of the 512 references is taken back once.
-            drop(unsafe { FrameRef::from_raw(huge + i * PAGE_SIZE) });
-        }
+        assert_eq!(huge.gpa() % HUGE_PAGE_SIZE, 0);
     }
 
     #[test]

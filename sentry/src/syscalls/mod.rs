@@ -1,7 +1,34 @@
 //! System calls: the table, and a file for each family of handlers.
 
-use crate::errno::Result;
+pub mod dir;
+pub mod timerfd;
+pub mod signalfd;
+pub mod poll;
+pub mod inotify;
+pub mod eventfd;
+pub mod epoll;
+pub mod fcntl;
+pub mod futex;
+pub mod ids;
+pub mod ioctl;
+pub mod memory;
+pub mod misc;
+pub mod mount;
+pub mod open;
+pub mod path;
+pub mod pipe;
+pub mod process;
+pub mod read_write;
+pub mod sched;
+pub mod signal;
+pub mod stat;
+pub mod table;
+pub mod time;
+pub mod xattr;
+
+use crate::errno::{Errno, Result};
 use crate::kernel::task::CurrentTask;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The six arguments of a system call.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,3 +62,79 @@ impl Args {
 
 /// A handler.
 pub type Handler = fn(&CurrentTask, &Args) -> Result<u64>;
+
+static TRACE: AtomicBool = AtomicBool::new(false);
+/// Calls of each number that are not there.
+static UNKNOWN: [AtomicU64; table::COUNT] = [const { AtomicU64::new(0) }; table::COUNT];
+
+/// Switches the trace of system calls.
+pub fn set_trace(on: bool) {
+    TRACE.store(on, Ordering::Relaxed);
+}
+
+/// Serves the system call that the program has just made.
+pub fn serve(current: &CurrentTask) {
+    let (nr, args) = {
+        let ctx = current.ctx();
+        (ctx.rax, Args(ctx.args()))
+    };
+    let traced = TRACE.load(Ordering::Relaxed);
+    let start = if traced { crate::time::monotonic_ns() } else { 0 };
+    let result = match table::TABLE.get(nr as usize) {
+        Some(Some(table::Entry { handler: Some(handler), .. })) => {
+            current.syscall.store(nr + 1, Ordering::Relaxed);
+            let result = handler(current, &args);
+            current.syscall.store(0, Ordering::Relaxed);
+            result
+        }
+        _ => unknown(nr),
+    };
+    if traced {
+        trace(current, nr, &args, &result, start);
+    }
+    let mut ctx = current.ctx_mut();
+    match result {
+        Ok(value) => ctx.rax = value,
+        Err(e) => {
+            ctx.rax = e.as_ret();
+            if e.0 >= Errno::RESTART_SYS.0 {
+                // What comes before the program goes on sorts it out.
+                current.attention.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+fn unknown(nr: u64) -> Result<u64> {
+    let entry = table::TABLE.get(nr as usize);
+    if let Some(count) = UNKNOWN.get(nr as usize)
+        && count.fetch_add(1, Ordering::Relaxed) == 0
+    {
+        let name = entry.and_then(|e| e.as_ref()).map_or("?", |e| e.name);
+        crate::info!("system call {name} ({nr}) is not there: ENOSYS");
+    }
+    Err(Errno::ENOSYS)
+}
+
+fn trace(current: &CurrentTask, nr: u64, args: &Args, result: &Result<u64>, start: u64) {
+    let name = table::TABLE.get(nr as usize).and_then(|e| e.as_ref()).map_or("?", |e| e.name);
+    let comm = current.comm();
+    let comm = core::str::from_utf8(&comm).unwrap_or("?").trim_end_matches('\0');
+    let us = (crate::time::monotonic_ns() - start) / 1000;
+    let [a, b, c, d, e, f] = args.0;
+    let (pid, tid) = (current.pid(), current.tid());
+    let level = crate::log::Level::Trace;
+    match result {
+        Ok(value) => crate::log::write(
+            level,
+            format_args!("[{pid}:{tid}] {comm} {name}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) = {value:#x} ({us} us)"),
+        ),
+        Err(error) => crate::log::write(
+            level,
+            format_args!(
+                "[{pid}:{tid}] {comm} {name}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) = -1 {} ({us} us)",
+                error.name()
+            ),
+        ),
+    }
+}

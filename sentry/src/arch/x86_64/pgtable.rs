@@ -1,0 +1,563 @@
+//! Page tables of programs, in the CPU's format on every platform: under `systrap` they are the record that stub
+//! processes are kept in line with.
+//!
+//! An entry that maps a frame owns one reference to it. Flags of an entry: what the CPU defines, and bit 9 on
+//! entries that are not present: a frame that the program may not touch now (PROT_NONE).
+
+use super::port::{self, Flavour};
+use crate::errno::{Errno, Result};
+use crate::mm::frames::{self, FrameRef, physmap};
+use crate::sync::Once;
+use abi::boot::KVM_STACKS;
+use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+const PRESENT: u64 = 1;
+const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const ACCESSED_DIRTY: u64 = 0x60;
+const HUGE: u64 = 1 << 7;
+const HIDDEN: u64 = 1 << 9;
+const NO_EXEC: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// Flags of entries that lead to tables.
+const TABLE: u64 = PRESENT | WRITE | USER | ACCESSED_DIRTY;
+
+/// What a program may do with a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// It may read (and the page is present).
+    pub read: bool,
+    /// It may write.
+    pub write: bool,
+    /// It may execute.
+    pub exec: bool,
+}
+
+impl Access {
+    fn flags(self) -> u64 {
+        if !(self.read || self.write || self.exec) {
+            return HIDDEN;
+        }
+        let mut flags = PRESENT | USER | ACCESSED_DIRTY;
+        if self.write {
+            flags |= WRITE;
+        }
+        if !self.exec {
+            flags |= NO_EXEC;
+        }
+        flags
+    }
+}
+
+/// What an entry says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapping {
+    /// The frame.
+    pub gpa: u64,
+    /// Whether the entry is present.
+    pub present: bool,
+    /// Whether it may be written.
+    pub write: bool,
+    /// Whether it may be executed.
+    pub exec: bool,
+    /// Whether the entry maps 2 MiB.
+    pub huge: bool,
+}
+
+struct Master {
+    root: u64,
+}
+
+static MASTER: Once<Master> = Once::new();
+
+/// Begins with the tables that the VMM made.
+pub(super) fn init(boot_pgd: u64) {
+    let _ = MASTER.set(Master { root: boot_pgd & ADDRESS });
+    if port::flavour() != Flavour::Systrap {
+        // The top-level entries of the kernel half are all made now: address spaces copy them.
+        for va in [abi::boot::KVM_PHYSMAP, KVM_STACKS] {
+            let _ = kernel_table(va, 2);
+        }
+    }
+}
+
+/// Top-level table of the kernel alone.
+pub(super) fn master_root() -> u64 {
+    MASTER.get().map_or(0, |m| m.root)
+}
+
+fn entry(table: u64, va: u64, level: u32) -> *mut u64 {
+    let index = (va >> (12 + 9 * level)) & 511;
+    physmap(table).cast::<u64>().wrapping_add(index as usize)
+}
+
+fn load(e: *mut u64) -> u64 {
+    // SAFETY: `e` lies in a table of this module; the CPU reads tables too, hence volatile.
+    unsafe { e.read_volatile() }
+}
+
+fn store(e: *mut u64, value: u64) {
+    // SAFETY: as in `load`; callers hold the lock of the tables' owner.
+    unsafe { e.write_volatile(value) };
+}
+
+fn new_table() -> Option<u64> {
+    let va = frames::alloc_kernel(0)?;
+    // SAFETY: a page of our own.
+    unsafe { core::ptr::write_bytes(va, 0, PAGE_SIZE as usize) };
+    Some(frames::gpa_of(va))
+}
+
+fn kernel_flags() -> u64 {
+    // On pvm ring 0 runs at CPL 3: every level has U set.
+    if port::flavour() == Flavour::Pvm { TABLE } else { TABLE & !USER }
+}
+
+/// Table of `level` that covers `va` in the kernel half, made where it is missing.
+fn kernel_table(va: u64, level: u32) -> Option<u64> {
+    let mut table = MASTER.get()?.root;
+    for l in (level + 1..=3).rev() {
+        let e = entry(table, va, l);
+        if load(e) & PRESENT == 0 {
+            store(e, new_table()? | kernel_flags());
+        }
+        table = load(e) & ADDRESS;
+    }
+    Some(table)
+}
+
+static KERNEL_TABLES: crate::sync::SpinLock<()> = crate::sync::SpinLock::new(());
+
+/// Maps a page of the kernel half: no flush is needed, since it was absent.
+pub(super) fn map_kernel(va: u64, gpa: u64) -> Option<()> {
+    let _guard = KERNEL_TABLES.lock();
+    let table = kernel_table(va, 0)?;
+    store(entry(table, va, 0), gpa | kernel_flags() | NO_EXEC);
+    Some(())
+}
+
+/// Extends the map of guest memory by an extent, with 2 MiB leaves.
+pub(super) fn map_extent(gpa: u64, len: u64) -> Option<()> {
+    if port::flavour() == Flavour::Systrap {
+        return Some(());
+    }
+    let _guard = KERNEL_TABLES.lock();
+    let mut at = gpa;
+    while at < gpa + len {
+        let va = abi::boot::KVM_PHYSMAP + at;
+        let table = kernel_table(va, 1)?;
+        let e = entry(table, va, 1);
+        if load(e) & PRESENT == 0 {
+            store(e, at | kernel_flags() | HUGE | NO_EXEC);
+        }
+        at += HUGE_PAGE_SIZE;
+    }
+    Some(())
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// The tables of one address space. Changes need the owner's lock; the identity and counters do not.
+pub struct Space {
+    root: u64,
+    id: u64,
+    invalidations: AtomicU64,
+}
+
+/// Frames taken out of an address space, to be dropped after the grace period.
+pub type Removed = Vec<FrameRef>;
+
+impl Space {
+    /// An empty address space.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new() -> Result<Self> {
+        // A pair: on pvm the second is the top-level table of ring 3. 8 KiB-aligned by the allocator.
+        let va = frames::alloc_kernel(1).ok_or(Errno::ENOMEM)?;
+        let root = frames::gpa_of(va);
+        // SAFETY: two pages of our own.
+        unsafe { core::ptr::write_bytes(va, 0, 2 * PAGE_SIZE as usize) };
+        if port::flavour() != Flavour::Systrap
+            && let Some(master) = MASTER.get()
+        {
+            for index in 256..512u64 {
+                let va = index << 39;
+                store(entry(root, va, 3), load(entry(master.root, va, 3)));
+            }
+        }
+        Ok(Self { root, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), invalidations: AtomicU64::new(1) })
+    }
+
+    /// Guest-physical address of the top-level table.
+    pub fn root(&self) -> u64 {
+        self.root
+    }
+
+    /// A number that no other address space ever has.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How often translations were taken away.
+    pub fn invalidations(&self) -> u64 {
+        self.invalidations.load(Ordering::SeqCst)
+    }
+
+    /// Notes that translations were taken away or lost rights: each vCPU flushes before it runs the program again.
+    pub fn invalidate(&self) {
+        self.invalidations.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn table(&self, va: u64, level: u32, make: bool) -> Result<Option<u64>> {
+        let mut table = self.root;
+        for l in (level + 1..=3).rev() {
+            let e = entry(table, va, l);
+            let mut value = load(e);
+            if value & (PRESENT | HIDDEN) == 0 {
+                if !make {
+                    return Ok(None);
+                }
+                value = new_table().ok_or(Errno::ENOMEM)? | TABLE;
+                store(e, value);
+                if l == 3 {
+                    // The twin of a pvm pair.
+                    store(entry(self.root + PAGE_SIZE, va, 3), value);
+                }
+            } else if value & HUGE != 0 {
+                if !make {
+                    return Ok(None);
+                }
+                self.split(e, value)?;
+                value = load(e);
+            }
+            table = value & ADDRESS;
+        }
+        Ok(Some(table))
+    }
+
+    /// Replaces a 2 MiB leaf by a table of 512 entries; the references of the frames go over.
+    fn split(&self, e: *mut u64, value: u64) -> Result<()> {
+        let table = new_table().ok_or(Errno::ENOMEM)?;
+        let base = value & ADDRESS & !(HUGE_PAGE_SIZE - 1);
+        let flags = value & !ADDRESS & !HUGE;
+        for i in 0..512 {
+            store(entry(table, i * PAGE_SIZE, 0), (base + i * PAGE_SIZE) | flags);
+        }
+        store(e, table | TABLE);
+        self.invalidate();
+        Ok(())
+    }
+
+    fn decode(value: u64, huge: bool) -> Mapping {
+        Mapping {
+            gpa: value & ADDRESS,
+            present: value & PRESENT != 0,
+            write: value & WRITE != 0,
+            exec: value & NO_EXEC == 0,
+            huge,
+        }
+    }
+
+    /// What is mapped at an address; hidden frames included.
+    pub fn lookup(&self, va: u64) -> Option<Mapping> {
+        let mut table = self.root;
+        for level in (0..=3).rev() {
+            let value = load(entry(table, va, level));
+            if level == 0 {
+                return (value & (PRESENT | HIDDEN) != 0).then(|| Self::decode(value, false));
+            }
+            if value & (PRESENT | HIDDEN) == 0 {
+                return None;
+            }
+            if value & HUGE != 0 {
+                let mut mapping = Self::decode(value, true);
+                mapping.gpa = (mapping.gpa & !(HUGE_PAGE_SIZE - 1)) + (va & (HUGE_PAGE_SIZE - 1) & !(PAGE_SIZE - 1));
+                return Some(mapping);
+            }
+            table = value & ADDRESS;
+        }
+        None
+    }
+
+    /// Maps a frame where nothing is mapped; the entry takes the reference.
+    ///
+    /// # Errors
+    /// ENOMEM; the frame is dropped.
+    pub fn map(&self, va: u64, frame: FrameRef, access: Access) -> Result<()> {
+        let Some(table) = self.table(va, 0, true)? else { return Err(Errno::ENOMEM) };
+        let e = entry(table, va, 0);
+        debug_assert!(load(e) & (PRESENT | HIDDEN) == 0);
+        store(e, frame.into_raw() | access.flags());
+        Ok(())
+    }
+
+    /// Replaces the frame of an entry, or maps it where there is none. Returns the frame that was there.
+    ///
+    /// # Errors
+    /// ENOMEM; the frame is dropped.
+    pub fn replace(&self, va: u64, frame: FrameRef, access: Access) -> Result<Option<FrameRef>> {
+        let Some(table) = self.table(va, 0, true)? else { return Err(Errno::ENOMEM) };
+        let e = entry(table, va, 0);
+        let old = load(e);
+        store(e, frame.into_raw() | access.flags());
+        if old & (PRESENT | HIDDEN) == 0 {
+            return Ok(None);
+        }
+        self.invalidate();
+        // SAFETY: the entry owned a reference, which it has just lost.
+        Ok(Some(unsafe { FrameRef::from_raw(old & ADDRESS) }))
+    }
+
+    /// Maps 2 MiB (512 references, from [`FrameRef::alloc_huge`]) at an aligned address, if no table is there yet.
+    /// Returns whether it did.
+    pub fn map_huge(&self, va: u64, gpa: u64, access: Access) -> bool {
+        let Ok(Some(table)) = self.table(va, 1, true) else { return false };
+        let e = entry(table, va, 1);
+        if load(e) != 0 || !access.read {
+            return false;
+        }
+        store(e, gpa | access.flags() | HUGE);
+        true
+    }
+
+    /// Whether nothing at all is mapped in the 2 MiB around an address, and no table made.
+    pub fn huge_is_free(&self, va: u64) -> bool {
+        match self.table(va, 1, false) {
+            Ok(Some(table)) => load(entry(table, va, 1)) == 0,
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Calls `f` for each entry in a range (2 MiB leaves are split where the range covers a part, and passed whole
+    /// otherwise).
+    fn for_each(&self, start: u64, end: u64, split_whole: bool, mut f: impl FnMut(*mut u64, u64, bool)) -> Result<()> {
+        let mut va = start;
+        while va < end {
+            let mut table = self.root;
+            let mut level = 3;
+            loop {
+                let e = entry(table, va, level);
+                let value = load(e);
+                let size = 1u64 << (12 + 9 * level);
+                if level == 0 {
+                    if value & (PRESENT | HIDDEN) != 0 {
+                        f(e, va, false);
+                    }
+                    va += PAGE_SIZE;
+                    // The rest of the same table without another walk.
+                    let mut e = e;
+                    while va < end && va & (HUGE_PAGE_SIZE - 1) != 0 {
+                        e = e.wrapping_add(1);
+                        if load(e) & (PRESENT | HIDDEN) != 0 {
+                            f(e, va, false);
+                        }
+                        va += PAGE_SIZE;
+                    }
+                    break;
+                }
+                if value & (PRESENT | HIDDEN) == 0 {
+                    va = (va & !(size - 1)).saturating_add(size);
+                    break;
+                }
+                if value & HUGE != 0 {
+                    if va & (size - 1) == 0 && end - va >= size && !split_whole {
+                        f(e, va, true);
+                        va += size;
+                        break;
+                    }
+                    self.split(e, value)?;
+                    continue;
+                }
+                table = value & ADDRESS;
+                level -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away everything in a range.
+    ///
+    /// # Errors
+    /// ENOMEM where a 2 MiB leaf had to be split.
+    pub fn unmap(&self, start: u64, end: u64, removed: &mut Removed) -> Result<()> {
+        let before = removed.len();
+        self.for_each(start, end, false, |e, _, huge| {
+            let value = load(e);
+            store(e, 0);
+            let gpa = value & ADDRESS;
+            let count = if huge { 512 } else { 1 };
+            for i in 0..count {
+                // SAFETY: the entry owned these references, which it has just lost.
+                removed.push(unsafe { FrameRef::from_raw(gpa + i * PAGE_SIZE) });
+            }
+        })?;
+        if removed.len() != before {
+            self.invalidate();
+        }
+        Ok(())
+    }
+
+    /// Changes rights in a range. `access` is asked for each page with what is there, and returns the new rights.
+    ///
+    /// # Errors
+    /// ENOMEM where a 2 MiB leaf had to be split.
+    pub fn protect(&self, start: u64, end: u64, mut access: impl FnMut(&Mapping, u64) -> Access) -> Result<()> {
+        let mut weaker = false;
+        self.for_each(start, end, false, |e, va, huge| {
+            let value = load(e);
+            let new = access(&Self::decode(value, huge), va);
+            let mut flags = new.flags();
+            if huge {
+                flags |= HUGE;
+            }
+            let next = (value & ADDRESS) | flags;
+            if next != value {
+                store(e, next);
+                weaker |= value & PRESENT != 0;
+            }
+        })?;
+        if weaker {
+            self.invalidate();
+        }
+        Ok(())
+    }
+
+    /// Shares what is mapped in a range with `child`, where nothing is mapped there. `writable`: the child and the
+    /// parent keep their rights (shared mappings); otherwise both lose the right to write, so that the next write
+    /// copies.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn share(&self, child: &Space, start: u64, end: u64, writable: bool) -> Result<()> {
+        let mut result = Ok(());
+        let mut weaker = false;
+        self.for_each(start, end, true, |e, va, _| {
+            if result.is_err() {
+                return;
+            }
+            let mut value = load(e);
+            if !writable && value & WRITE != 0 {
+                value &= !WRITE;
+                store(e, value);
+                weaker = true;
+            }
+            match child.table(va, 0, true) {
+                Ok(Some(table)) => {
+                    // SAFETY: the parent's entry owns a reference, so the frame is alive; the clone is the child's.
+                    let frame = unsafe { FrameRef::from_raw(value & ADDRESS) };
+                    let own = frame.clone();
+                    let _ = frame.into_raw();
+                    store(entry(table, va, 0), own.into_raw() | (value & !ADDRESS));
+                }
+                Ok(None) => result = Err(Errno::ENOMEM),
+                Err(error) => result = Err(error),
+            }
+        })?;
+        if weaker {
+            self.invalidate();
+        }
+        result
+    }
+
+    /// Moves entries, as mremap(2) does; the destination is empty.
+    ///
+    /// # Errors
+    /// ENOMEM: some entries have moved, the rest stay.
+    pub fn relocate(&self, from: u64, to: u64, len: u64) -> Result<()> {
+        let mut result = Ok(());
+        self.for_each(from, from + len, true, |e, va, _| {
+            if result.is_err() {
+                return;
+            }
+            match self.table(to + (va - from), 0, true) {
+                Ok(Some(table)) => {
+                    store(entry(table, to + (va - from), 0), load(e));
+                    store(e, 0);
+                }
+                Ok(None) => result = Err(Errno::ENOMEM),
+                Err(error) => result = Err(error),
+            }
+        })?;
+        self.invalidate();
+        result
+    }
+
+    /// Pages mapped in a range.
+    pub fn count(&self, start: u64, end: u64) -> u64 {
+        let mut pages = 0;
+        let mut va = start;
+        while va < end {
+            match self.table(va, 1, false) {
+                Ok(Some(table)) => {
+                    let value = load(entry(table, va, 1));
+                    if value & HUGE != 0 {
+                        let stop = ((va & !(HUGE_PAGE_SIZE - 1)) + HUGE_PAGE_SIZE).min(end);
+                        pages += (stop - va) / PAGE_SIZE;
+                    } else if value & PRESENT != 0 {
+                        let mut at = va;
+                        loop {
+                            if load(entry(value & ADDRESS, at, 0)) & (PRESENT | HIDDEN) != 0 {
+                                pages += 1;
+                            }
+                            at += PAGE_SIZE;
+                            if at >= end || at & (HUGE_PAGE_SIZE - 1) == 0 {
+                                break;
+                            }
+                        }
+                    }
+                    va = (va & !(HUGE_PAGE_SIZE - 1)) + HUGE_PAGE_SIZE;
+                }
+                _ => va = (va & !((1 << 30) - 1)) + (1 << 30),
+            }
+        }
+        pages
+    }
+
+    /// Raw copy out of a mapped page: at most to its end.
+    pub fn copy_out(&self, mapping: &Mapping, offset: u64, buf: &mut [u8]) {
+        // SAFETY: the caller holds the lock of this space, so the entry's reference keeps the frame.
+        unsafe { frames::read_raw(mapping.gpa + offset, buf) };
+    }
+
+    /// Raw copy into a mapped page: at most to its end.
+    pub fn copy_in(&self, mapping: &Mapping, offset: u64, data: &[u8]) {
+        // SAFETY: as in `copy_out`.
+        unsafe { frames::write_raw(mapping.gpa + offset, data) };
+    }
+
+    /// A reference of one's own to a mapped frame.
+    pub fn frame(&self, mapping: &Mapping) -> FrameRef {
+        // SAFETY: the caller holds the lock of this space, so the entry's reference keeps the frame meanwhile.
+        let frame = unsafe { FrameRef::from_raw(mapping.gpa) };
+        let own = frame.clone();
+        let _ = frame.into_raw();
+        own
+    }
+
+    fn free_tables(&self, table: u64, level: u32, range: core::ops::Range<u64>) {
+        for index in range {
+            let value = load(physmap(table).cast::<u64>().wrapping_add(index as usize));
+            if value & PRESENT == 0 || value & HUGE != 0 {
+                continue;
+            }
+            if level > 1 {
+                self.free_tables(value & ADDRESS, level - 1, 0..512);
+            }
+            // SAFETY: the table is reached from this space alone, which nobody uses any more.
+            unsafe { frames::free_kernel(physmap(value & ADDRESS), 0) };
+        }
+    }
+}
+
+impl Drop for Space {
+    /// The owner has unmapped everything and no vCPU has the tables loaded.
+    fn drop(&mut self) {
+        self.free_tables(self.root, 3, 0..256);
+        // SAFETY: allocated in `new` with this order.
+        unsafe { frames::free_kernel(physmap(self.root), 1) };
+    }
+}

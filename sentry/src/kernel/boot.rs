@@ -1,0 +1,284 @@
+//! The start of the sandbox: clocks, the first container and its first process, the idle loops.
+
+use super::cred::Cred;
+use super::process::{self, ThreadGroup};
+use super::signal::SigHandlers;
+use super::task::{Task, TaskParts};
+use super::{events, random, sched, signal, uts, view};
+use crate::errno::Errno;
+use crate::loader::exec;
+use crate::sync::{Once, SpinLock};
+use crate::vfs::{self, FdTable};
+use abi::boot::{BootInfo, SHARED_GPA};
+use abi::control::{Failure, Reply};
+use abi::hostcall::{CpuStart, SandboxExit};
+use abi::spec::{LaunchSpec, ProcessSpec};
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+static USER_TOP: AtomicU64 = AtomicU64::new(0x7fff_ffff_f000);
+static MEMORY_LIMIT: AtomicU64 = AtomicU64::new(0);
+/// CLOCK_BOOTTIME at which the sandbox began, ns.
+pub static BOOT_NS: AtomicU64 = AtomicU64::new(0);
+static SPEC: Once<LaunchSpec> = Once::new();
+static WAITING: SpinLock<Option<(Arc<Task>, exec::Loaded)>> = SpinLock::new(None);
+
+/// First address that programs can not use.
+pub fn user_top() -> u64 {
+    USER_TOP.load(Ordering::Relaxed)
+}
+
+/// Bytes of memory that the sandbox may have.
+pub fn memory_limit() -> u64 {
+    MEMORY_LIMIT.load(Ordering::Relaxed)
+}
+
+/// What the sandbox was started with.
+pub fn spec() -> Option<&'static LaunchSpec> {
+    SPEC.get()
+}
+
+/// The first vCPU, on its boot stack.
+pub fn run_first(info: &BootInfo, spec: &[u8]) -> ! {
+    crate::time::init(info.tsc_khz, &info.clock);
+    BOOT_NS.store(info.clock.boottime_ns, Ordering::Relaxed);
+    USER_TOP.store(info.user_top, Ordering::Relaxed);
+    MEMORY_LIMIT.store(info.memory_limit, Ordering::Relaxed);
+    random::seed(&info.random);
+    events::init(crate::arch::shared_word(SHARED_GPA));
+    if crate::loader::vdso::init().is_err() {
+        crate::warn!("no memory for the vDSO");
+    }
+    vfs::hooks::set(&view::VIEW);
+    match postcard::from_bytes::<LaunchSpec>(spec) {
+        Ok(spec) => {
+            crate::log::set_level(spec.log_level);
+            crate::syscalls::set_trace(spec.strace);
+            let _ = SPEC.set(spec);
+        }
+        Err(_) => panic!("the launch specification does not decode"),
+    }
+    if info.cpus > 1 {
+        let _ = crate::host::call(&CpuStart {});
+    }
+    // The container is made by a task, since that may have to wait for locks.
+    let group = ThreadGroup::new(1, None, Arc::new(SigHandlers::new()), linux_raw_sys::general::SIGCHLD);
+    match kernel_task(group, 1, Box::new(first_task)) {
+        Ok(task) => {
+            process::register_task(&task);
+            let _ = task.group.add_task(&task);
+        }
+        Err(e) => panic!("no memory for the first task: {}", e.name()),
+    }
+    sched::idle_loop()
+}
+
+/// Every further vCPU.
+pub fn run_secondary() -> ! {
+    sched::idle_loop()
+}
+
+/// A task of the kernel: without a program.
+fn kernel_task(group: Arc<ThreadGroup>, tid: u32, entry: super::task::Entry) -> Result<Arc<Task>, Errno> {
+    let task = Task::new(TaskParts {
+        tid,
+        group,
+        mm: None,
+        fs: None,
+        files: None,
+        cred: Arc::new(Cred::root()),
+        comm: [0; 16],
+        affinity: u64::MAX,
+    })?;
+    task.start(entry);
+    Ok(task)
+}
+
+/// Starts a task of the kernel's own. It belongs to no process that programs see.
+///
+/// # Errors
+/// ENOMEM.
+pub fn spawn_kernel(entry: super::task::Entry) -> Result<(), Errno> {
+    let group = ThreadGroup::hidden();
+    kernel_task(group, 0, entry).map(|_| ())
+}
+
+/// Makes the container and loads its program; then becomes the first process's creator and goes.
+fn first_task() {
+    let Some(spec) = SPEC.get() else { return };
+    let result = create(spec);
+    let reply = match &result {
+        Ok(_) => Ok(()),
+        Err(failure) => Err(failure.clone()),
+    };
+    crate::control::reply(&Reply::Created { result: reply });
+    if let Err(e) = spawn_kernel(Box::new(crate::control::serve)) {
+        crate::error!("no memory for the control task: {}", e.name());
+    }
+    match result {
+        Ok(loaded) => {
+            if spec.container.start {
+                exec::begin(&loaded.0, loaded.1);
+            } else {
+                *WAITING.lock() = Some(loaded);
+            }
+        }
+        Err(failure) => {
+            crate::error!("{}: errno {}", failure.context, failure.errno);
+            // The VMM ends the sandbox: 1 is what runc exits with.
+            let _ = crate::host::call(&SandboxExit { status: 1 << 8 });
+        }
+    }
+}
+
+/// Lets the created first process run.
+///
+/// # Errors
+/// EBUSY where it runs already.
+pub fn start_container() -> Result<(), Errno> {
+    let (task, loaded) = WAITING.lock().take().ok_or(Errno::EBUSY)?;
+    exec::begin(&task, loaded);
+    Ok(())
+}
+
+fn failure(errno: Errno, context: String) -> Failure {
+    Failure { errno: i32::from(errno.0), context }
+}
+
+fn create(spec: &LaunchSpec) -> Result<(Arc<Task>, exec::Loaded), Failure> {
+    let container = &spec.container;
+    uts::set_host(container.hostname.as_bytes());
+    uts::set_domain(container.domainname.as_bytes());
+    let fs = vfs::setup_tmp::build_root(container)
+        .map_err(|e| failure(e, "mounting the container's file systems".to_string()))?;
+    let process = &container.process;
+    let cred = Arc::new(process_cred(process));
+    let files = Arc::new(FdTable::new());
+    vfs::setup_tmp::open_streams(process, &files).map_err(|e| failure(e, "opening the standard streams".to_string()))?;
+    let name = || String::from_utf8_lossy(process.args.first().map_or(&b""[..], |a| a)).into_owned();
+    change_dir(&fs, &cred, &process.cwd)
+        .map_err(|e| failure(e, alloc::format!("chdir to cwd (\"{}\") set in config.json failed", String::from_utf8_lossy(&process.cwd))))?;
+    fs.set_umask(process.umask);
+    let path = find_program(&fs, &cred, process).map_err(|(e, what)| failure(e, what))?;
+    let file = exec::open_program(&fs, &cred, &path)
+        .map_err(|e| failure(e, alloc::format!("exec: \"{}\"", name())))?;
+    let group = process::find_group(1).ok_or_else(|| failure(Errno::ESRCH, "the first process".to_string()))?;
+    apply_limits(&group, process);
+    let stack = group.limits.lock()[linux_raw_sys::general::RLIMIT_STACK as usize].0;
+    let strings = exec::ProgramStrings { args: process.args.clone(), env: process.env.clone() };
+    let loaded = exec::load(&fs, &cred, file, &path, strings, stack)
+        .map_err(|e| failure(e, alloc::format!("exec {}", String::from_utf8_lossy(&path))))?;
+    let task = Task::new(TaskParts {
+        tid: 1,
+        group: group.clone(),
+        mm: None,
+        fs: Some(fs),
+        files: Some(files),
+        cred,
+        comm: [0; 16],
+        affinity: u64::MAX,
+    })
+    .map_err(|e| failure(e, "the first task".to_string()))?;
+    // The creating task leaves the process to it.
+    group.remove_task(1);
+    group.add_task(&task).map_err(|e| failure(e, "the first task".to_string()))?;
+    process::register_task(&task);
+    if process.terminal {
+        let _ = &task;
+    }
+    Ok((task, loaded))
+}
+
+fn change_dir(fs: &Arc<vfs::FsState>, cred: &Arc<Cred>, cwd: &[u8]) -> Result<(), Errno> {
+    let at = vfs::Ctx::new(cred.clone(), fs.clone()).lookup(cwd)?;
+    if !at.dentry.is_dir() {
+        return Err(Errno::ENOTDIR);
+    }
+    fs.set_cwd(at);
+    Ok(())
+}
+
+/// The program's path: as given where it has a slash, else from PATH.
+fn find_program(
+    fs: &Arc<vfs::FsState>,
+    cred: &Arc<Cred>,
+    process: &ProcessSpec,
+) -> Result<Vec<u8>, (Errno, String)> {
+    let name = process.args.first().cloned().unwrap_or_default();
+    let text = String::from_utf8_lossy(&name).into_owned();
+    if name.contains(&b'/') {
+        return match exec::open_program(fs, cred, &name) {
+            Ok(_) => Ok(name),
+            Err(Errno::ENOENT) => Err((Errno::ENOENT, alloc::format!("exec: \"{text}\": stat {text}"))),
+            Err(e) => Err((e, alloc::format!("exec: \"{text}\""))),
+        };
+    }
+    let path = process.env.iter().find_map(|e| e.strip_prefix(b"PATH=")).unwrap_or(b"");
+    let mut denied = false;
+    for dir in path.split(|b| *b == b':') {
+        let mut full = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
+        full.push(b'/');
+        full.extend_from_slice(&name);
+        match exec::open_program(fs, cred, &full) {
+            Ok(_) => return Ok(full),
+            Err(Errno::EACCES) => denied = true,
+            Err(_) => {}
+        }
+    }
+    let errno = if denied { Errno::EACCES } else { Errno::ENOENT };
+    Err((errno, alloc::format!("exec: \"{text}\": executable file not found in $PATH")))
+}
+
+fn process_cred(process: &ProcessSpec) -> Cred {
+    let [effective, permitted, inheritable, bounding, ambient] = process.capabilities;
+    let (uid, gid) = (process.uid, process.gid);
+    // Another user than root keeps what execve leaves it: its ambient set.
+    let keep = if uid == 0 { u64::MAX } else { ambient };
+    Cred {
+        uid,
+        euid: uid,
+        suid: uid,
+        fsuid: uid,
+        gid,
+        egid: gid,
+        sgid: gid,
+        fsgid: gid,
+        groups: process.groups.clone(),
+        effective: effective & keep,
+        permitted: permitted & keep,
+        inheritable,
+        bounding,
+        ambient,
+        securebits: 0,
+        no_new_privs: process.no_new_privs,
+    }
+}
+
+fn apply_limits(group: &Arc<ThreadGroup>, process: &ProcessSpec) {
+    let mut limits = group.limits.lock();
+    for (number, soft, hard) in &process.rlimits {
+        if let Some(limit) = limits.get_mut(*number as usize) {
+            *limit = (*soft, *hard);
+        }
+    }
+    group.oom_score_adj.store(process.oom_score_adj, Ordering::Relaxed);
+}
+
+/// The first process has ended: so does the sandbox.
+pub fn init_ended(status: i32) {
+    let _ = signal::SIGKILL;
+    crate::debug!("the first process ended with wait status {status:#x}");
+    let _ = crate::host::call(&SandboxExit { status: status as u32 as u64 });
+}
+
+/// SIGKILL for a container that was created but not started: it ends at once. `false` where it runs.
+pub fn kill_created() -> bool {
+    if WAITING.lock().take().is_none() {
+        return false;
+    }
+    init_ended(signal::SIGKILL as i32);
+    true
+}

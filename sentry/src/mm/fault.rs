@@ -1,0 +1,305 @@
+//! Page faults.
+
+use super::frames::FrameRef;
+use super::object::Mappable;
+use super::quarantine;
+use super::space::{Mm, MmInner};
+use super::vma::{Backing, Prot, VmFlags, Vma};
+use crate::arch::pgtable::{Access, Mapping};
+use crate::errno::Errno;
+use crate::sync::Once;
+use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+/// What the program wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessKind {
+    /// To read.
+    Read,
+    /// To write.
+    Write,
+    /// To execute.
+    Exec,
+}
+
+/// Why it cannot have it: the signal and code of sigaction(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultError {
+    /// SIGSEGV, SEGV_MAPERR: nothing is there.
+    NotMapped,
+    /// SIGSEGV, SEGV_ACCERR: not with these rights.
+    NoAccess,
+    /// SIGBUS, BUS_ADRERR: beyond the end of the object, or it could not be read.
+    Bus,
+    /// Out of memory: the OOM killer acts.
+    NoMemory,
+}
+
+/// Most pages of a fault window.
+const MAX_WINDOW: u32 = 64;
+/// Pages of an object that are mapped around a fault, where they are in its cache.
+const AROUND: u64 = 16;
+/// Guard below a growing stack.
+const STACK_GAP: u64 = 256 * PAGE_SIZE;
+
+static ZERO_PAGE: Once<FrameRef> = Once::new();
+
+/// The frame that reads of untouched private memory see.
+fn zero_page() -> Result<FrameRef, FaultError> {
+    if let Some(frame) = ZERO_PAGE.get() {
+        return Ok(frame.clone());
+    }
+    let frame = alloc()?;
+    let _ = ZERO_PAGE.set(frame);
+    ZERO_PAGE.get().cloned().ok_or(FaultError::NoMemory)
+}
+
+fn alloc() -> Result<FrameRef, FaultError> {
+    match FrameRef::alloc_zeroed() {
+        Ok(frame) => Ok(frame),
+        Err(_) => {
+            quarantine::hurry();
+            FrameRef::alloc_zeroed().map_err(|_| FaultError::NoMemory)
+        }
+    }
+}
+
+fn rights(prot: Prot, write: bool) -> Access {
+    Access {
+        read: prot.intersects(Prot::READ | Prot::WRITE | Prot::EXEC),
+        write: write && prot.contains(Prot::WRITE),
+        exec: prot.contains(Prot::EXEC),
+    }
+}
+
+/// What to do about a fault once the lock of the ranges is given up.
+enum Next {
+    Done,
+    /// Ask the object for this page, then look again.
+    Fetch(Arc<dyn Mappable>, u64, bool),
+}
+
+impl Mm {
+    /// Serves a fault at an address.
+    ///
+    /// # Errors
+    /// See [`FaultError`].
+    pub fn fault(&self, address: u64, kind: AccessKind) -> Result<(), FaultError> {
+        self.faults.fetch_add(1, Ordering::Relaxed);
+        let page = address & !(PAGE_SIZE - 1);
+        let mut fetched: Option<(Arc<dyn Mappable>, u64, FrameRef)> = None;
+        loop {
+            let next = {
+                let mut inner = self.inner.lock();
+                self.fault_locked(&mut inner, page, kind, fetched.take())?
+            };
+            match next {
+                Next::Done => return Ok(()),
+                Next::Fetch(object, index, write) => {
+                    // Without the lock: the object may have to read from the host, and its own locks come first.
+                    let frame = object.frame(index, write).map_err(|e| match e {
+                        Errno::ENOMEM => FaultError::NoMemory,
+                        _ => FaultError::Bus,
+                    })?;
+                    fetched = Some((object, index, frame));
+                }
+            }
+        }
+    }
+
+    fn fault_locked(
+        &self,
+        inner: &mut MmInner,
+        page: u64,
+        kind: AccessKind,
+        fetched: Option<(Arc<dyn Mappable>, u64, FrameRef)>,
+    ) -> Result<Next, FaultError> {
+        if page >= self.user_top {
+            return Err(FaultError::NotMapped);
+        }
+        if inner.vmas.find(page).is_none() {
+            self.grow_stack(inner, page)?;
+        }
+        let vma = inner.vmas.find_mut(page).ok_or(FaultError::NotMapped)?;
+        let needed = match kind {
+            AccessKind::Read => Prot::READ,
+            AccessKind::Write => Prot::WRITE,
+            AccessKind::Exec => Prot::EXEC,
+        };
+        // On x86 what may be written or executed may be read too.
+        let allowed = match kind {
+            AccessKind::Read => !vma.prot.is_empty(),
+            _ => vma.prot.contains(needed),
+        };
+        if !allowed {
+            return Err(FaultError::NoAccess);
+        }
+        let write = kind == AccessKind::Write;
+        let present = {
+            let _guard = self.tables.lock();
+            self.space.lookup(page)
+        };
+        if let Some(mapping) = present {
+            if mapping.present && (!write || mapping.write) && (kind != AccessKind::Exec || mapping.exec) {
+                return Ok(Next::Done);
+            }
+            return self.fault_present(vma, page, write, &mapping).map(|()| Next::Done);
+        }
+        match &vma.backing {
+            Backing::Anon => self.fault_anon(vma, page, write).map(|()| Next::Done),
+            Backing::Object { object, .. } => {
+                let index = vma.page_of(page);
+                match fetched {
+                    Some((from, at, frame)) if at == index && core::ptr::addr_eq(Arc::as_ptr(&from), Arc::as_ptr(object)) => {
+                        self.fault_object(vma, page, write, frame).map(|()| Next::Done)
+                    }
+                    _ => {
+                        let shared_write = write && vma.flags.contains(VmFlags::SHARED);
+                        Ok(Next::Fetch(object.clone(), index, shared_write))
+                    }
+                }
+            }
+        }
+    }
+
+    /// A frame is there but the program may not do this with it: copy on write, or rights that were widened.
+    fn fault_present(&self, vma: &Vma, page: u64, write: bool, mapping: &Mapping) -> Result<(), FaultError> {
+        if !write || vma.flags.contains(VmFlags::SHARED) {
+            let access = rights(vma.prot, vma.flags.contains(VmFlags::SHARED));
+            let _guard = self.tables.lock();
+            return self.space.protect(page, page + PAGE_SIZE, |_, _| access).map_err(|_| FaultError::NoMemory);
+        }
+        let access = rights(vma.prot, true);
+        let new = FrameRef::alloc_uninit().map_err(|_| FaultError::NoMemory)?;
+        let old = {
+            let _guard = self.tables.lock();
+            let Some(now) = self.space.lookup(page) else { return Ok(()) };
+            if now.gpa != mapping.gpa {
+                return Ok(());
+            }
+            let old = self.space.frame(&now);
+            // One reference is the entry's, the other is ours: nobody else has it.
+            if old.refs() == 2 {
+                return self.space.protect(page, page + PAGE_SIZE, |_, _| access).map_err(|_| FaultError::NoMemory);
+            }
+            new.copy_from(0, &old, 0, PAGE_SIZE as usize);
+            drop(old);
+            self.space.replace(page, new, access).map_err(|_| FaultError::NoMemory)?
+        };
+        if let Some(old) = old {
+            quarantine::retire(&self.space, alloc::vec![old]);
+        }
+        Ok(())
+    }
+
+    fn fault_anon(&self, vma: &mut Vma, page: u64, write: bool) -> Result<(), FaultError> {
+        if !write {
+            let frame = zero_page()?;
+            let _guard = self.tables.lock();
+            if self.space.lookup(page).is_none() {
+                self.space.map(page, frame, rights(vma.prot, false)).map_err(|_| FaultError::NoMemory)?;
+            }
+            return Ok(());
+        }
+        let access = rights(vma.prot, true);
+        let window = if page == vma.fault_next && vma.fault_window != 0 {
+            (vma.fault_window * 2).min(MAX_WINDOW)
+        } else {
+            1
+        };
+        let huge_start = page & !(HUGE_PAGE_SIZE - 1);
+        let fits = huge_start >= vma.start && huge_start + HUGE_PAGE_SIZE <= vma.end;
+        let wanted = vma.flags.contains(VmFlags::HUGE)
+            || (vma.fault_window >= MAX_WINDOW && window == MAX_WINDOW && page == huge_start);
+        if fits && wanted && !vma.flags.contains(VmFlags::NOHUGE) && self.map_huge(huge_start, access) {
+            vma.fault_next = huge_start + HUGE_PAGE_SIZE;
+            return Ok(());
+        }
+        let end = (page + u64::from(window) * PAGE_SIZE).min(vma.end).min(huge_start + HUGE_PAGE_SIZE);
+        vma.fault_window = window;
+        vma.fault_next = end;
+        let mut at = page;
+        while at < end {
+            let frame = match if at == page { alloc() } else { FrameRef::alloc_zeroed().map_err(|_| FaultError::NoMemory) } {
+                Ok(frame) => frame,
+                Err(e) if at == page => return Err(e),
+                Err(_) => break,
+            };
+            let _guard = self.tables.lock();
+            if self.space.lookup(at).is_none() {
+                self.space.map(at, frame, access).map_err(|_| FaultError::NoMemory)?;
+            }
+            at += PAGE_SIZE;
+        }
+        Ok(())
+    }
+
+    fn map_huge(&self, start: u64, access: Access) -> bool {
+        {
+            let _guard = self.tables.lock();
+            if !self.space.huge_is_free(start) {
+                return false;
+            }
+        }
+        let Ok(frames) = FrameRef::alloc_huge() else { return false };
+        let mapped = {
+            let _guard = self.tables.lock();
+            self.space.map_huge(start, frames.gpa(), access)
+        };
+        if mapped {
+            frames.keep();
+        }
+        mapped
+    }
+
+    fn fault_object(&self, vma: &Vma, page: u64, write: bool, frame: FrameRef) -> Result<(), FaultError> {
+        let Backing::Object { object, .. } = &vma.backing else { return Err(FaultError::Bus) };
+        let shared = vma.flags.contains(VmFlags::SHARED);
+        if write && !shared {
+            let copy = FrameRef::alloc_uninit().map_err(|_| FaultError::NoMemory)?;
+            copy.copy_from(0, &frame, 0, PAGE_SIZE as usize);
+            let _guard = self.tables.lock();
+            if self.space.lookup(page).is_none() {
+                self.space.map(page, copy, rights(vma.prot, true)).map_err(|_| FaultError::NoMemory)?;
+            }
+            return Ok(());
+        }
+        let access = rights(vma.prot, shared);
+        // Around the fault: pages that the object has at hand.
+        let first = (page & !(AROUND * PAGE_SIZE - 1)).max(vma.start);
+        let last = ((page & !(AROUND * PAGE_SIZE - 1)) + AROUND * PAGE_SIZE).min(vma.end);
+        let index = vma.page_of(page);
+        let before = object.frames_present(vma.page_of(first), ((page - first) / PAGE_SIZE) as usize);
+        let after = object.frames_present(index + 1, ((last - page) / PAGE_SIZE - 1) as usize);
+        let _guard = self.tables.lock();
+        let around = before
+            .into_iter()
+            .enumerate()
+            .map(|(i, f)| (first + i as u64 * PAGE_SIZE, f))
+            .chain(core::iter::once((page, frame)))
+            .chain(after.into_iter().enumerate().map(|(i, f)| (page + (1 + i as u64) * PAGE_SIZE, f)));
+        for (at, frame) in around {
+            if self.space.lookup(at).is_none() {
+                self.space.map(at, frame, access).map_err(|_| FaultError::NoMemory)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn grow_stack(&self, inner: &mut MmInner, page: u64) -> Result<(), FaultError> {
+        let Some(above) = inner.vmas.next(page) else { return Err(FaultError::NotMapped) };
+        if !above.flags.contains(VmFlags::GROWSDOWN)
+            || above.end - page > self.stack_limit.load(Ordering::Relaxed).max(PAGE_SIZE)
+        {
+            return Err(FaultError::NotMapped);
+        }
+        let start = above.start;
+        let gap = inner.vmas.previous(start).map_or(u64::MAX, |below| page.saturating_sub(below.end));
+        if gap < STACK_GAP {
+            return Err(FaultError::NotMapped);
+        }
+        inner.vmas.grow_down(start, page);
+        Ok(())
+    }
+}
