@@ -26,9 +26,11 @@ pub fn delete(global: &Global, options: &Delete) -> Result<u8, Error> {
     }
 }
 
-/// Deletes a container that has ended.
-pub fn remove(global: &Global, id: &str) -> Result<(), Error> {
-    remove_checked(global, id, true)
+/// Deletes a container of this command that has ended, or whose sandbox process is about to.
+pub fn remove_ended(global: &Global, id: &str) -> Result<(), Error> {
+    let container = store(global)?.get(id)?;
+    let state = container.state()?;
+    clean(container, state)
 }
 
 fn remove_checked(global: &Global, id: &str, force: bool) -> Result<(), Error> {

@@ -58,12 +58,17 @@ pub fn foreground(global: &Global, request: Request<'_>, keep: bool) -> Result<u
     let signals = signals()?;
     let launched = launch(request)?;
     let ended = wait(&launched, &signals, id);
+    if matches!(ended, Err(Error::Os { .. })) {
+        platform::process::kill_child(launched.pid);
+    }
     if let Some((fd, saved)) = &launched.terminal {
         terminal::restore(fd.as_fd(), saved);
     }
-    if !keep && let Err(error) = delete::remove(global, id) {
+    // The sandbox has said its last word or is gone: what is left of the container is removed while it ends.
+    if !keep && let Err(error) = delete::remove_ended(global, id) {
         log::warn(&error.to_string());
     }
+    reap(launched.pid);
     ended
 }
 
@@ -109,7 +114,7 @@ fn wait(launched: &Launched, signals: &SignalFd, id: &str) -> Result<u8, Error> 
     }
 }
 
-/// Waits for the end of the process that has said its last word.
+/// Waits for the end of the sandbox process, if nobody did.
 fn reap(pid: i32) {
     while let Err(nix::errno::Errno::EINTR) | Ok(WaitStatus::StillAlive) =
         waitpid(Pid::from_raw(pid), Some(WaitPidFlag::empty()))
