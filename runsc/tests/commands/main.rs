@@ -1,0 +1,5 @@
+//! The commands as their callers see them.
+
+mod cli;
+mod containers;
+mod support;
