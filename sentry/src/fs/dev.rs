@@ -6,11 +6,13 @@ use crate::mm::io::{Sink, Source};
 use crate::mm::object::{Mappable, Mappings, ObjectName};
 use crate::sync::SpinLock;
 use crate::vfs::file::{FileOps, OpenFile, OpenRequest};
-use crate::vfs::hooks;
-use crate::vfs::inode::{major, makedev, minor};
+use crate::vfs::inode::{Attr, Stat, anonymous_dev, major, makedev, minor};
+use crate::vfs::{anon, hooks};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::any::Any;
+use linux_raw_sys::general as c;
 use smallvec::SmallVec;
 
 /// Devices of every container: name, major, minor, mode.
@@ -51,6 +53,28 @@ pub fn open(rdev: u64, request: &OpenRequest<'_>) -> Result<Arc<dyn FileOps>> {
 pub const NULL: u64 = makedev(1, 3);
 
 struct MemDevice(Mem);
+
+/// A description of /dev/null that is in no directory.
+pub fn null_file(read: bool, write: bool) -> Arc<OpenFile> {
+    let flags = match (read, write) {
+        (true, true) => c::O_RDWR,
+        (false, true) => c::O_WRONLY,
+        _ => c::O_RDONLY,
+    };
+    let attr = Attr { mode: c::S_IFCHR | 0o666, uid: 0, gid: 0 };
+    let stat = Stat {
+        dev: anonymous_dev(),
+        ino: 5,
+        mode: attr.mode,
+        nlink: 1,
+        rdev: NULL,
+        blksize: 4096,
+        ..Stat::default()
+    };
+    let reopen = |_: &OpenRequest<'_>| -> Result<Arc<dyn FileOps>> { Ok(Arc::new(MemDevice(Mem::Null))) };
+    let path = anon::path(anon::new_ino(), attr, b"/dev/null", Some(stat), Some(Box::new(reopen)));
+    OpenFile::new(path, Arc::new(MemDevice(Mem::Null)), flags)
+}
 
 fn fill_random(sink: &mut dyn Sink) -> Result<usize> {
     let mut done = 0;

@@ -61,11 +61,8 @@ impl Lower for HostLower {
     }
 
     fn open(&self, node: &LowerNode) -> Result<Arc<dyn LowerFile>> {
-        let file = HostFile {
-            root: self.root,
-            path: node.path.clone(),
-            handle: crate::sync::Mutex::new(None),
-        };
+        let file =
+            HostFile { root: self.root, path: node.path.clone(), handle: crate::sync::Mutex::new(None) };
         Ok(Arc::new(file))
     }
 

@@ -1,14 +1,23 @@
 //! File systems and other kinds of files: one module each.
 
+pub mod bind;
 pub mod dev;
 pub mod devpts;
+pub mod epoll;
+pub mod eventfd;
 pub mod hostfs;
+pub mod inotify;
 pub mod lower;
 pub mod memfd;
 pub mod memfs;
 pub mod pidfd;
 pub mod pipe;
+pub mod proc;
+pub mod signalfd;
+pub mod stream;
 pub mod synth;
+pub mod sysfs;
+pub mod timerfd;
 pub mod tty;
 
 use crate::errno::{Errno, Result};
@@ -25,7 +34,14 @@ pub fn make(fstype: &[u8], options: &[u8]) -> Result<Arc<SuperBlock>> {
     match fstype {
         b"tmpfs" => memory("tmpfs"),
         b"ramfs" => memory("ramfs"),
+        b"devtmpfs" => {
+            MemFs::tmpfs(&Options { mode: 0o755, ..Options::default() }.parse(options)?, "devtmpfs")
+        }
+        b"mqueue" => memory("mqueue"),
         b"devpts" => Ok(devpts::new()),
+        b"proc" => Ok(proc::new()),
+        b"sysfs" => Ok(sysfs::new()),
+        b"cgroup" | b"cgroup2" => Ok(sysfs::cgroup()),
         _ => Err(Errno::ENODEV),
     }
 }

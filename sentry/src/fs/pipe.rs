@@ -318,14 +318,12 @@ impl Pipe {
             Err(Errno::EAGAIN) if !nonblock => {}
             other => return other,
         }
-        wait::wait_until(
-            &[(&self.read_queue, Events::IN), (&to.write_queue, Events::OUT)],
-            None,
-            || match self.try_tee(to, len) {
+        wait::wait_until(&[(&self.read_queue, Events::IN), (&to.write_queue, Events::OUT)], None, || {
+            match self.try_tee(to, len) {
                 Err(Errno::EAGAIN) => None,
                 other => Some(other),
-            },
-        )?
+            }
+        })?
     }
 
     /// Puts bytes back that were read but could not be passed on, at the front.
@@ -366,9 +364,11 @@ impl FileOps for PipeEnd {
             Err(Errno::EAGAIN) => self.blocked(file)?,
             other => return other,
         }
-        wait::wait_exclusive(&[(&self.pipe.read_queue, Events::IN)], None, || match self.pipe.try_read(sink) {
-            Err(Errno::EAGAIN) => None,
-            other => Some(other),
+        wait::wait_exclusive(&[(&self.pipe.read_queue, Events::IN)], None, || {
+            match self.pipe.try_read(sink) {
+                Err(Errno::EAGAIN) => None,
+                other => Some(other),
+            }
         })?
     }
 

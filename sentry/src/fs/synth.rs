@@ -6,7 +6,7 @@ use crate::sync::{Mutex, SpinLock};
 use crate::vfs::dentry::Dentry;
 use crate::vfs::file::{DirSink, FileOps, OpenFile, OpenRequest};
 use crate::vfs::inode::{
-    Attr, FileSystem, Inode, InodeExtra, Link, SetAttr, Stat, SuperBlock, Time, anonymous_dev, dtype,
+    Attr, FileSystem, Inode, InodeExtra, Link, S_IFMT, SetAttr, Stat, SuperBlock, Time, anonymous_dev, dtype,
 };
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -158,6 +158,16 @@ impl Synth {
             let mut attr = self.attr.lock();
             attr.uid = uid;
             attr.gid = gid;
+        }
+        self
+    }
+
+    /// With other permissions.
+    #[must_use]
+    pub fn with_permissions(self, mode: u32) -> Self {
+        {
+            let mut attr = self.attr.lock();
+            attr.mode = attr.mode & S_IFMT | mode;
         }
         self
     }

@@ -6,8 +6,8 @@ use crate::mm::frames::FrameRef;
 use crate::mm::frames::page::KernelPage;
 use abi::PAGE_SIZE;
 use abi::hostcall::{
-    DirEntryHead, FileClose, FileGetXattr, FileOpen, FileRead, FileReadDir, FileReadlink, FileStat, FileStatAt,
-    FileStatHandle, FileWrite, GpaRange, MAX_PATH, MAX_RANGES, MAX_TRANSFER, Random,
+    DirEntryHead, FileClose, FileGetXattr, FileOpen, FileRead, FileReadDir, FileReadlink, FileStat,
+    FileStatAt, FileStatHandle, FileWrite, GpaRange, MAX_PATH, MAX_RANGES, MAX_TRANSFER, Random,
 };
 use alloc::vec::Vec;
 use zerocopy::{FromBytes, IntoBytes};
@@ -37,7 +37,12 @@ pub fn stat_at(root: u64, path: &[u8]) -> Result<FileStat> {
     let page = KernelPage::alloc()?;
     put_path(&page, path)?;
     let out = KernelPage::alloc()?;
-    super::call(&FileStatAt { root, path_gpa: page.gpa(), path_len: path.len() as u64, stat_gpa: out.gpa() })?;
+    super::call(&FileStatAt {
+        root,
+        path_gpa: page.gpa(),
+        path_len: path.len() as u64,
+        stat_gpa: out.gpa(),
+    })?;
     get_stat(&out)
 }
 

@@ -137,7 +137,8 @@ impl Vmm {
                 let Some(Open::File(file)) = self.open.get(&r.handle) else { return Err(-9) };
                 let mut at = r.offset;
                 for i in 0..r.count {
-                    let range = GpaRange::read_from_bytes(&get(r.ranges_gpa + i * 16, 16)).map_err(|_| -14i64)?;
+                    let range =
+                        GpaRange::read_from_bytes(&get(r.ranges_gpa + i * 16, 16)).map_err(|_| -14i64)?;
                     let mut buf = vec![0; range.len as usize];
                     let mut got = 0;
                     while got < buf.len() {
@@ -158,7 +159,8 @@ impl Vmm {
                 let Some(Open::File(file)) = self.open.get(&r.handle) else { return Err(-9) };
                 let mut at = r.offset;
                 for i in 0..r.count {
-                    let range = GpaRange::read_from_bytes(&get(r.ranges_gpa + i * 16, 16)).map_err(|_| -14i64)?;
+                    let range =
+                        GpaRange::read_from_bytes(&get(r.ranges_gpa + i * 16, 16)).map_err(|_| -14i64)?;
                     file.write_all_at(&get(range.gpa, range.len), at).map_err(io)?;
                     at += range.len;
                 }

@@ -40,7 +40,8 @@ pub fn mount(task: &CurrentTask, args: &Args) -> Result<u64> {
     }
     let ns = ctx.fs.ns();
     // Without another wish, times are kept as with relatime.
-    let mnt_flags = if flags & (c::MS_NOATIME | c::MS_STRICTATIME) == 0 { flags | c::MS_RELATIME } else { flags };
+    let mnt_flags =
+        if flags & (c::MS_NOATIME | c::MS_STRICTATIME) == 0 { flags | c::MS_RELATIME } else { flags };
     if flags & c::MS_REMOUNT != 0 {
         if !Arc::ptr_eq(&at.dentry, &at.mnt.root) {
             return Err(Errno::EINVAL);

@@ -121,7 +121,9 @@ pub fn memfd_create(task: &CurrentTask, args: &Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     // NAME_MAX less the prefix `memfd:`.
-    let name = task.read_cstr(args.u64(0), 250).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::EINVAL } else { e })?;
+    let name = task
+        .read_cstr(args.u64(0), 250)
+        .map_err(|e| if e == Errno::ENAMETOOLONG { Errno::EINVAL } else { e })?;
     let file = crate::fs::memfd::create(&name, flags, &task.cred())?;
     let cloexec = flags & c::MFD_CLOEXEC != 0;
     Ok(task.files().install(file, cloexec, task.rlimit(c::RLIMIT_NOFILE).0)? as u64)

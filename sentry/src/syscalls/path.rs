@@ -22,7 +22,14 @@ pub fn read_path(task: &CurrentTask, addr: u64) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// As path_resolution(7).
-pub fn resolve_at(task: &CurrentTask, ctx: &Ctx, dirfd: i32, addr: u64, flags: u32, follow: bool) -> Result<Path> {
+pub fn resolve_at(
+    task: &CurrentTask,
+    ctx: &Ctx,
+    dirfd: i32,
+    addr: u64,
+    flags: u32,
+    follow: bool,
+) -> Result<Path> {
     let path = if addr == 0 && flags & c::AT_EMPTY_PATH != 0 { Vec::new() } else { read_path(task, addr)? };
     if path.is_empty() {
         if flags & c::AT_EMPTY_PATH == 0 {

@@ -235,7 +235,12 @@ impl crate::mm::io::Sink for Discard {
         self.0 -= n;
         Ok(n)
     }
-    fn put_frame(&mut self, _frame: &crate::mm::frames::FrameRef, _offset: usize, len: usize) -> Result<usize> {
+    fn put_frame(
+        &mut self,
+        _frame: &crate::mm::frames::FrameRef,
+        _offset: usize,
+        len: usize,
+    ) -> Result<usize> {
         let n = len.min(self.0);
         self.0 -= n;
         Ok(n)

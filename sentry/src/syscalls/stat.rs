@@ -160,7 +160,8 @@ fn do_access(task: &CurrentTask, dirfd: i32, path: u64, mode: u32, flags: u32) -
     }
     let mut ctx = Ctx::of(task);
     let cred = ctx.cred.clone();
-    if flags & c::AT_EACCESS == 0 && (cred.fsuid != cred.uid || cred.fsgid != cred.gid || cred.effective != 0) {
+    if flags & c::AT_EACCESS == 0 && (cred.fsuid != cred.uid || cred.fsgid != cred.gid || cred.effective != 0)
+    {
         ctx.cred = Arc::new(perm::real(&cred));
     }
     let at = resolve_at(task, &ctx, dirfd, path, flags, flags & c::AT_SYMLINK_NOFOLLOW == 0)?;
@@ -256,7 +257,13 @@ fn new_time(t: &Timespec) -> Result<NewTime> {
     }
 }
 
-fn do_utimes(task: &CurrentTask, dirfd: i32, path: u64, times: (NewTime, NewTime), flags: u32) -> Result<u64> {
+fn do_utimes(
+    task: &CurrentTask,
+    dirfd: i32,
+    path: u64,
+    times: (NewTime, NewTime),
+    flags: u32,
+) -> Result<u64> {
     let ctx = Ctx::of(task);
     let at = if path == 0 && dirfd != c::AT_FDCWD {
         if flags & !c::AT_EMPTY_PATH != 0 {

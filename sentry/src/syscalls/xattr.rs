@@ -29,7 +29,8 @@ fn place(task: &CurrentTask, ctx: &Ctx, args: &Args, from: From) -> Result<Path>
 
 fn read_name(task: &CurrentTask, addr: u64) -> Result<Vec<u8>> {
     let max = c::XATTR_NAME_MAX as usize + 1;
-    let name = task.read_cstr(addr, max).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::ERANGE } else { e })?;
+    let name =
+        task.read_cstr(addr, max).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::ERANGE } else { e })?;
     if name.is_empty() { Err(Errno::ERANGE) } else { Ok(name) }
 }
 
@@ -50,7 +51,8 @@ fn allowed(cred: &Cred, attr: &Attr, name: &[u8], write: bool) -> Result<()> {
         c::S_IFREG | c::S_IFDIR => {}
         _ => return Err(if write { Errno::EPERM } else { Errno::ENODATA }),
     }
-    if write && attr.mode & S_IFMT == c::S_IFDIR && attr.mode & c::S_ISVTX != 0 && !perm::is_owner(cred, attr) {
+    if write && attr.mode & S_IFMT == c::S_IFDIR && attr.mode & c::S_ISVTX != 0 && !perm::is_owner(cred, attr)
+    {
         return Err(Errno::EPERM);
     }
     perm::permission(cred, attr, if write { MAY_WRITE } else { MAY_READ })

@@ -272,6 +272,14 @@ pub trait Kernel: Send + Sync {
     fn system(&self) -> SystemInfo {
         SystemInfo::default()
     }
+    /// Release and version, as uname(2).
+    fn version(&self) -> (String, String) {
+        (String::from("6.12.0"), String::from("#1 SMP"))
+    }
+    /// /proc/cpuinfo.
+    fn cpuinfo(&self) -> Option<Vec<u8>> {
+        None
+    }
     /// Host and domain name of the caller's UTS namespace.
     fn uts(&self) -> (String, String) {
         (String::from("localhost"), String::from("(none)"))
@@ -293,6 +301,13 @@ pub trait Kernel: Send + Sync {
     fn stop_refused(&self, signal: u32) -> (bool, bool) {
         (false, false)
     }
+    /// The caller's signals.
+    fn signals(&self) -> Option<Arc<dyn SignalSource>> {
+        None
+    }
+    /// Blocks this set of signals instead of the caller's own while a call waits (ppoll(2), pselect6(2),
+    /// epoll_pwait(2)); the kernel puts the old set back when the call returns, after a handler has run.
+    fn temporary_mask(&self, mask: u64) {}
     /// Text of /proc/net/`name`.
     fn net_file(&self, name: &str) -> Option<Vec<u8>> {
         None
@@ -317,4 +332,14 @@ pub fn set(kernel: &'static dyn Kernel) {
 /// The kernel.
 pub fn kernel() -> &'static dyn Kernel {
     KERNEL.get().copied().unwrap_or(&NOTHING)
+}
+
+/// Signals of a process, for signalfd(2).
+pub trait SignalSource: Send + Sync {
+    /// Signals that are pending for the caller or the process.
+    fn pending(&self) -> u64;
+    /// Takes one of a set.
+    fn take(&self, mask: u64) -> Option<super::uapi::SignalfdInfo>;
+    /// Woken when a signal comes.
+    fn queue(&self) -> &crate::sync::WaitQueue;
 }

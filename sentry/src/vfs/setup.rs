@@ -1,1 +1,254 @@
-//! The root of a container and its mounts.
+//! The root of a container, its mounts and its standard streams.
+
+use super::inode::{Create, SuperBlock, makedev};
+use super::mount::{Mount, MountNs};
+use super::namei;
+use super::path::Path;
+use super::state::{Ctx, FsState};
+use super::{FdTable, OpenFile};
+use crate::errno::{Errno, Result};
+use crate::fs::memfs::{MemFs, Options};
+use crate::fs::{self, bind, dev, hostfs::HostLower, stream, tty};
+use crate::kernel::cred::Cred;
+use abi::spec::{ContainerSpec, MountSource, MountSpec, ProcessSpec, StreamKind};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use linux_raw_sys::general as c;
+
+/// Descriptors that --preserve-fds may add, and the standard ones.
+const MAX_STREAMS: u64 = 4096;
+
+/// What the options of a mount say about the mount itself.
+fn mount_flags(mount: &MountSpec) -> u32 {
+    let mut flags = c::MS_RELATIME;
+    if mount.readonly {
+        flags |= c::MS_RDONLY;
+    }
+    for option in &mount.options {
+        let (set, clear) = match option.as_str() {
+            "ro" => (c::MS_RDONLY, 0),
+            "rw" => (0, if mount.readonly { 0 } else { c::MS_RDONLY }),
+            "nosuid" => (c::MS_NOSUID, 0),
+            "suid" => (0, c::MS_NOSUID),
+            "nodev" => (c::MS_NODEV, 0),
+            "dev" => (0, c::MS_NODEV),
+            "noexec" => (c::MS_NOEXEC, 0),
+            "exec" => (0, c::MS_NOEXEC),
+            "noatime" => (c::MS_NOATIME, c::MS_RELATIME),
+            "nodiratime" => (c::MS_NODIRATIME, 0),
+            "relatime" => (c::MS_RELATIME, c::MS_NOATIME),
+            "strictatime" => (0, c::MS_NOATIME | c::MS_RELATIME),
+            "nosymfollow" => (c::MS_NOSYMFOLLOW, 0),
+            _ => (0, 0),
+        };
+        flags = (flags & !clear) | set;
+    }
+    flags
+}
+
+fn make_fs(mount: &MountSpec) -> Result<Arc<SuperBlock>> {
+    let options = mount.options.join(",");
+    match &mount.source {
+        MountSource::Overlay { root } => {
+            // The upper part of a root may fill the memory, as a disk would.
+            let limits =
+                Options { size: crate::mm::frames::usage().1 as u64 * abi::PAGE_SIZE, ..Options::default() };
+            MemFs::overlay(&limits, Arc::new(HostLower::new(*root)))
+        }
+        MountSource::Bind { root, .. } => bind::new(*root),
+        MountSource::Internal { fstype } => fs::make(fstype.as_bytes(), options.as_bytes()),
+    }
+}
+
+fn source_name(mount: &MountSpec) -> String {
+    match &mount.source {
+        MountSource::Overlay { .. } => String::from("overlay"),
+        MountSource::Bind { .. } => String::from("host"),
+        MountSource::Internal { fstype } => fstype.clone(),
+    }
+}
+
+/// Finds a place in the container; what is missing of it is made.
+fn ensure(ctx: &Ctx, path: &[u8], dir: bool) -> Result<Path> {
+    match ctx.lookup(path) {
+        Err(Errno::ENOENT) => {}
+        found => return found,
+    }
+    let mut prefix: Vec<u8> = Vec::new();
+    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|p| !p.is_empty()).collect();
+    for (n, part) in parts.iter().enumerate() {
+        prefix.push(b'/');
+        prefix.extend_from_slice(part);
+        if ctx.lookup(&prefix).is_ok() {
+            continue;
+        }
+        let last = n + 1 == parts.len();
+        let what = if last && !dir { Create::File } else { Create::Dir };
+        match namei::make(ctx, ctx.root.clone(), &prefix, what, 0o755) {
+            Ok(_) | Err(Errno::EEXIST) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    ctx.lookup(path)
+}
+
+fn add_mount(ctx: &Ctx, ns: &MountNs, spec: &MountSpec) -> Result<()> {
+    let sb = make_fs(spec)?;
+    let root = sb.root.clone();
+    let at = ensure(ctx, spec.destination.as_bytes(), root.is_dir())?;
+    let mount = Mount::new(sb, root, source_name(spec).as_bytes(), mount_flags(spec));
+    ns.attach(&mount, &at)
+}
+
+/// Puts the devices that every container has into /dev.
+fn populate_dev(ctx: &Ctx) -> Result<()> {
+    let at = ensure(ctx, b"/dev", true)?;
+    let ignore_existing = |result: Result<Path>| match result {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(e) => Err(e),
+    };
+    for (name, major, minor, mode) in dev::STANDARD {
+        let what = Create::Node(c::S_IFCHR, makedev(*major, *minor));
+        ignore_existing(namei::make(ctx, at.clone(), name.as_bytes(), what, *mode))?;
+    }
+    let links: [(&[u8], &[u8]); 5] = [
+        (b"fd", b"/proc/self/fd"),
+        (b"stdin", b"/proc/self/fd/0"),
+        (b"stdout", b"/proc/self/fd/1"),
+        (b"stderr", b"/proc/self/fd/2"),
+        (b"ptmx", b"pts/ptmx"),
+    ];
+    for (name, target) in links {
+        ignore_existing(namei::make(ctx, at.clone(), name, Create::Symlink(target), 0o777))?;
+    }
+    Ok(())
+}
+
+/// Hides a path: a file behind /dev/null, a directory behind an empty one.
+fn mask(ctx: &Ctx, ns: &MountNs, path: &str) -> Result<()> {
+    let at = match ctx.lookup(path.as_bytes()) {
+        Ok(at) => at,
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if at.dentry.is_dir() {
+        let sb = MemFs::tmpfs(&Options { size: 0, mode: 0o755, ..Options::default() }, "tmpfs")?;
+        let root = sb.root.clone();
+        return ns.attach(&Mount::new(sb, root, b"tmpfs", c::MS_RDONLY | c::MS_RELATIME), &at);
+    }
+    let null = ctx.lookup(b"/dev/null")?;
+    ns.bind(&null, &at, false).map(drop)
+}
+
+fn make_readonly(ctx: &Ctx, ns: &MountNs, path: &str) -> Result<()> {
+    let at = match ctx.lookup(path.as_bytes()) {
+        Ok(at) => at,
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let mount = ns.bind(&at, &at, true)?;
+    mount.set_flags(mount.flags() | c::MS_RDONLY);
+    Ok(())
+}
+
+/// Makes the mounts of a container and returns the state that its first process begins with.
+///
+/// # Errors
+/// What the host says of the donated directories; ENODEV for a file system that there is not.
+pub fn build_root(spec: &ContainerSpec) -> Result<Arc<FsState>> {
+    let sb = make_fs(&spec.root)?;
+    let root_dentry = sb.root.clone();
+    let flags = mount_flags(&spec.root);
+    let root = Mount::new(sb, root_dentry, source_name(&spec.root).as_bytes(), flags & !c::MS_RDONLY);
+    let ns = MountNs::new(root.clone());
+    let state = FsState::new(ns.clone());
+    state.set_umask(0);
+    let ctx = Ctx::new(Arc::new(Cred::root()), state.clone());
+    for mount in &spec.mounts {
+        // Mounts are made writable first, so that places for others can be made in them.
+        let mut early = mount.clone();
+        early.readonly = false;
+        early.options.retain(|o| o != "ro");
+        add_mount(&ctx, &ns, &early)?;
+    }
+    populate_dev(&ctx)?;
+    if spec.process.terminal {
+        ensure(&ctx, b"/dev/console", false)?;
+    }
+    for mount in &spec.mounts {
+        let flags = mount_flags(mount);
+        if flags & c::MS_RDONLY != 0 {
+            let at = ctx.lookup(mount.destination.as_bytes())?;
+            at.mnt.set_flags(flags);
+        }
+    }
+    for path in &spec.readonly_paths {
+        make_readonly(&ctx, &ns, path)?;
+    }
+    for path in &spec.masked_paths {
+        mask(&ctx, &ns, path)?;
+    }
+    root.set_flags(flags);
+    for (name, value) in &spec.sysctl {
+        set_sysctl(&ctx, name, value)?;
+    }
+    state.set_umask(0o022);
+    Ok(state)
+}
+
+/// Applies a sysctl setting; one that there is not is refused.
+fn set_sysctl(ctx: &Ctx, name: &str, value: &str) -> Result<()> {
+    fs::proc::set_sysctl(ctx, name, value)
+}
+
+/// The last part of a path to the console's slave, for a container with a terminal.
+fn open_console(spec: &ProcessSpec) -> Result<Arc<OpenFile>> {
+    let stream = spec.streams.first().map_or(0, |s| s.stream);
+    let (rows, cols) = spec.console_size;
+    let tty = tty::Tty::new_console(stream, rows, cols, spec.uid);
+    let inode = fs::devpts::slave_inode(&tty);
+    let name = alloc::format!("/dev/pts/{}", tty.index);
+    let dentry = super::dentry::Dentry::anonymous(inode, name.as_bytes());
+    let path = Path { mnt: super::anon::mount(), dentry };
+    Ok(OpenFile::new(path, tty::open_slave(&tty)?, c::O_RDWR))
+}
+
+/// Installs the standard streams of a process in its table: descriptors 0 to 2, then further ones.
+///
+/// # Errors
+/// ENOMEM; EMFILE for too many.
+pub fn open_streams(spec: &ProcessSpec, table: &FdTable) -> Result<()> {
+    stream::init();
+    if spec.terminal {
+        let console = open_console(spec)?;
+        for _ in 0..3 {
+            table.install(console.clone(), false, MAX_STREAMS)?;
+        }
+        for stream in spec.streams.iter().skip(1) {
+            table.install(stream::open(stream), false, MAX_STREAMS)?;
+        }
+        return Ok(());
+    }
+    for stream in &spec.streams {
+        let file = match stream.kind {
+            // The host's /dev/null is as good as the container's own, and cheaper.
+            StreamKind::Device if stream::is_null(stream) => dev::null_file(stream.readable, stream.writable),
+            _ => stream::open(stream),
+        };
+        table.install(file, false, MAX_STREAMS)?;
+    }
+    Ok(())
+}
+
+/// Makes the console the controlling terminal of a session whose leader is `pid`; the device number of it, 0 where
+/// there is no console.
+pub fn take_console(pid: u32) -> u64 {
+    match tty::console() {
+        Some(tty) => {
+            tty.set_session(pid, pid);
+            tty.rdev()
+        }
+        None => 0,
+    }
+}

@@ -197,7 +197,8 @@ impl Dir {
             let Some(entry) = inner.names.get_mut(name) else { return };
             let old = core::mem::replace(&mut entry.what, What::Node(node));
             let was_dir = Inner::is_dir(&old);
-            inner.subdirs = inner.subdirs.saturating_add(u32::from(is_dir)).saturating_sub(u32::from(was_dir));
+            inner.subdirs =
+                inner.subdirs.saturating_add(u32::from(is_dir)).saturating_sub(u32::from(was_dir));
             old
         };
         drop(old);

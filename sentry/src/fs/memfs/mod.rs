@@ -81,7 +81,13 @@ impl Default for Options {
     /// Half of the memory, as Linux.
     fn default() -> Self {
         let pages = crate::mm::frames::usage().1.max(16) as u64;
-        Self { size: pages / 2 * abi::PAGE_SIZE, inodes: (pages / 2).max(65_536), mode: 0o1777, uid: 0, gid: 0 }
+        Self {
+            size: pages / 2 * abi::PAGE_SIZE,
+            inodes: (pages / 2).max(65_536),
+            mode: 0o1777,
+            uid: 0,
+            gid: 0,
+        }
     }
 }
 
@@ -115,7 +121,8 @@ impl Options {
         let number = |v: &[u8]| parse_size(v, 0).and_then(|n| u32::try_from(n).map_err(|_| Errno::EINVAL));
         for option in text.split(|b| *b == b',') {
             let at = option.iter().position(|b| *b == b'=');
-            let Some((key, value)) = at.and_then(|at| Some((option.get(..at)?, option.get(at + 1..)?))) else {
+            let Some((key, value)) = at.and_then(|at| Some((option.get(..at)?, option.get(at + 1..)?)))
+            else {
                 continue;
             };
             match key {

@@ -1,8 +1,8 @@
 //! Inodes in memory.
 
+use super::MemFs;
 use super::data::Data;
 use super::dir::Dir;
-use super::MemFs;
 use crate::errno::{Errno, Result};
 use crate::fs::lower::{LowerFile, LowerNode};
 use crate::fs::pipe::Pipe;
@@ -588,7 +588,8 @@ impl FileOps for Node {
     }
 
     fn write(&self, _file: &OpenFile, source: &mut dyn Source, offset: u64) -> Result<usize> {
-        let done = self.data()?.write(source, Some(offset), &|| self.open_lower(), &|end| self.check_write(end))?;
+        let done =
+            self.data()?.write(source, Some(offset), &|| self.open_lower(), &|end| self.check_write(end))?;
         self.modified();
         Ok(done.0)
     }

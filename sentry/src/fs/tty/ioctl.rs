@@ -238,10 +238,17 @@ pub fn master(task: &CurrentTask, tty: &Arc<Tty>, file: &OpenFile, request: u32,
 fn open_peer(task: &CurrentTask, tty: &Arc<Tty>, file: &OpenFile, flags: u32) -> Result<u64> {
     let inode = crate::fs::devpts::slave_inode(tty);
     let dentry = match &file.path.mnt.sb.fstype {
-        &"devpts" => crate::vfs::dentry::Dentry::loose(inode, &file.path.mnt.root, alloc::format!("{}", tty.index).as_bytes()),
-        _ => crate::vfs::dentry::Dentry::anonymous(inode, alloc::format!("/dev/pts/{}", tty.index).as_bytes()),
+        &"devpts" => crate::vfs::dentry::Dentry::loose(
+            inode,
+            &file.path.mnt.root,
+            alloc::format!("{}", tty.index).as_bytes(),
+        ),
+        _ => {
+            crate::vfs::dentry::Dentry::anonymous(inode, alloc::format!("/dev/pts/{}", tty.index).as_bytes())
+        }
     };
-    let mnt = if file.path.mnt.sb.fstype == "devpts" { file.path.mnt.clone() } else { crate::vfs::anon::mount() };
+    let mnt =
+        if file.path.mnt.sb.fstype == "devpts" { file.path.mnt.clone() } else { crate::vfs::anon::mount() };
     let slave = OpenFile::new(crate::vfs::Path { mnt, dentry }, open_slave(tty)?, flags);
     let cloexec = flags & c::O_CLOEXEC != 0;
     Ok(task.files().install(slave, cloexec, task.rlimit(c::RLIMIT_NOFILE).0)? as u64)

@@ -12,7 +12,7 @@ use crate::errno::{Errno, Result};
 use crate::host::streams;
 use crate::kernel::task::CurrentTask;
 use crate::mm::frames::page::KernelPage;
-use crate::sync::{Events, Mutex, SpinLock, WaitQueue};
+use crate::sync::{Events, SpinLock, WaitQueue};
 use crate::vfs::file::{FileOps, OpenRequest};
 use crate::vfs::inode::{Attr, makedev};
 use crate::vfs::uapi::Winsize;
@@ -55,8 +55,30 @@ pub struct Tty {
     /// The slave was open before.
     used: AtomicBool,
     locked: AtomicBool,
-    /// Serialises what goes to and comes from the host stream.
-    pump: Mutex<()>,
+    /// Who moves bytes from the host stream.
+    pump_in: SpinFlag,
+    /// Who moves bytes to the host stream.
+    pump_out: SpinFlag,
+}
+
+/// A flag for work that one does at a time: who finds it taken leaves a note that there is more to do. Nobody waits,
+/// since events come outside of tasks.
+#[derive(Default)]
+struct SpinFlag {
+    busy: AtomicBool,
+    again: AtomicBool,
+}
+
+impl SpinFlag {
+    fn run(&self, mut work: impl FnMut()) {
+        self.again.store(true, Ordering::SeqCst);
+        while self.again.load(Ordering::SeqCst) && !self.busy.swap(true, Ordering::SeqCst) {
+            while self.again.swap(false, Ordering::SeqCst) {
+                work();
+            }
+            self.busy.store(false, Ordering::SeqCst);
+        }
+    }
 }
 
 static PTYS: SpinLock<BTreeMap<u32, Arc<Tty>>> = SpinLock::new(BTreeMap::new());
@@ -84,7 +106,8 @@ impl Tty {
             master_open: AtomicBool::new(true),
             used: AtomicBool::new(false),
             locked: AtomicBool::new(stream.is_none()),
-            pump: Mutex::new(()),
+            pump_in: SpinFlag::default(),
+            pump_out: SpinFlag::default(),
         })
     }
 
@@ -154,11 +177,7 @@ impl Tty {
     fn flush(&self) {
         match self.stream {
             None => self.master_queue.wake(Events::IN | Events::RDNORM),
-            Some(stream) => {
-                if let Some(_pump) = self.pump.try_lock() {
-                    self.pump_output(stream);
-                }
-            }
+            Some(stream) => self.pump_out.run(|| self.pump_output(stream)),
         }
     }
 
@@ -225,11 +244,12 @@ impl Tty {
     /// The host says that the console's stream may be ready.
     fn stream_event(&self) {
         let Some(stream) = self.stream else { return };
-        let _pump = self.pump.lock();
-        if !self.hung_up() {
-            self.pump_input(stream);
-        }
-        self.pump_output(stream);
+        self.pump_in.run(|| {
+            if !self.hung_up() {
+                self.pump_input(stream);
+            }
+        });
+        self.flush();
     }
 
     /// The master went away: SIGHUP and SIGCONT to the session's leader and the foreground, and no more data.

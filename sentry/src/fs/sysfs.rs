@@ -1,0 +1,207 @@
+//! sysfs(5) as far as programs look at it, and the file system of control groups.
+
+use super::synth::{self, Dir, Entry, Fixed, Synth};
+use crate::errno::Result;
+use crate::mm::frames;
+use crate::vfs::hooks::kernel;
+use crate::vfs::inode::{Inode, PlainFs, SuperBlock};
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use linux_raw_sys::general as c;
+
+fn cpus() -> usize {
+    kernel().system().cpus.len().max(1)
+}
+
+fn cpu_list() -> Vec<u8> {
+    match cpus() {
+        1 => b"0\n".to_vec(),
+        n => format!("0-{}\n", n - 1).into_bytes(),
+    }
+}
+
+fn cpu_mask() -> Vec<u8> {
+    let n = cpus().min(63);
+    format!("{:x}\n", (1u64 << n) - 1).into_bytes()
+}
+
+/// devices/system/cpu.
+struct Cpus {
+    fixed: Fixed,
+}
+
+fn cpu(n: usize) -> Synth {
+    let topology = Fixed::new()
+        .fixed("physical_package_id", "0\n")
+        .text("core_id", move || format!("{n}\n").into_bytes())
+        .fixed("die_id", "0\n")
+        .text("thread_siblings_list", move || format!("{n}\n").into_bytes())
+        .text("thread_siblings", move || format!("{:x}\n", 1u64 << n.min(63)).into_bytes())
+        .text("core_siblings_list", cpu_list)
+        .text("core_siblings", cpu_mask);
+    let cache = |level: &'static str, kind: &'static str, size: &'static str| {
+        Fixed::new()
+            .fixed("level", level)
+            .fixed("type", kind)
+            .fixed("size", size)
+            .fixed("coherency_line_size", "64\n")
+            .text("shared_cpu_list", move || format!("{n}\n").into_bytes())
+    };
+    let caches = Fixed::new()
+        .dir("index0", cache("1\n", "Data\n", "32K\n"))
+        .dir("index1", cache("1\n", "Instruction\n", "32K\n"))
+        .dir("index2", cache("2\n", "Unified\n", "1024K\n"));
+    Synth::dir(0o755, Fixed::new().fixed("online", "1\n").dir("topology", topology).dir("cache", caches))
+}
+
+fn cpu_number(name: &[u8]) -> Option<usize> {
+    let digits = name.strip_prefix(b"cpu")?;
+    core::str::from_utf8(digits).ok()?.parse().ok().filter(|n| *n < cpus())
+}
+
+impl Dir for Cpus {
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        match cpu_number(name) {
+            Some(n) => Ok(cpu(n).inode()),
+            None => self.fixed.lookup(name),
+        }
+    }
+    fn list(&self) -> Result<Vec<Entry>> {
+        let mut out = self.fixed.list()?;
+        for n in 0..cpus() {
+            out.push((format!("cpu{n}").into_bytes(), 0x8000 + n as u64, c::DT_DIR as u8));
+        }
+        Ok(out)
+    }
+}
+
+fn node_meminfo() -> Vec<u8> {
+    let (used, total) = frames::usage();
+    let (used, total) = (used as u64 * 4, total as u64 * 4);
+    format!(
+        "Node 0 MemTotal:       {total} kB\nNode 0 MemFree:        {} kB\nNode 0 MemUsed:        {used} kB\n",
+        total.saturating_sub(used)
+    )
+    .into_bytes()
+}
+
+/// A mountable sysfs.
+pub fn new() -> Arc<SuperBlock> {
+    let cpu = Cpus {
+        fixed: Fixed::new()
+            .text("online", cpu_list)
+            .text("possible", cpu_list)
+            .text("present", cpu_list)
+            .fixed("offline", "\n")
+            .fixed("isolated", "\n")
+            .fixed("kernel_max", "63\n")
+            .dir("vulnerabilities", Fixed::new()),
+    };
+    let node0 = Fixed::new()
+        .text("cpulist", cpu_list)
+        .text("cpumap", cpu_mask)
+        .text("meminfo", node_meminfo)
+        .fixed("distance", "10\n");
+    let node = Fixed::new()
+        .fixed("online", "0\n")
+        .fixed("possible", "0\n")
+        .fixed("has_cpu", "0\n")
+        .fixed("has_memory", "0\n")
+        .fixed("has_normal_memory", "0\n")
+        .dir("node0", node0);
+    let thp = Fixed::new()
+        .fixed("enabled", "[always] madvise never\n")
+        .fixed("defrag", "always defer defer+madvise [madvise] never\n")
+        .fixed("shmem_enabled", "always within_size advise [never] deny force\n")
+        .fixed("hpage_pmd_size", "2097152\n")
+        .fixed("use_zero_page", "0\n");
+    let huge = Fixed::new().dir(
+        "hugepages-2048kB",
+        Fixed::new()
+            .fixed("nr_hugepages", "0\n")
+            .fixed("free_hugepages", "0\n")
+            .fixed("resv_hugepages", "0\n"),
+    );
+    let root = Fixed::new()
+        .dir("block", Fixed::new())
+        .dir("bus", Fixed::new())
+        .dir(
+            "class",
+            Fixed::new()
+                .dir("net", Fixed::new())
+                .dir("tty", Fixed::new())
+                .dir("mem", Fixed::new())
+                .dir("block", Fixed::new())
+                .dir("dmi", Fixed::new()),
+        )
+        .dir("dev", Fixed::new().dir("block", Fixed::new()).dir("char", Fixed::new()))
+        .dir(
+            "devices",
+            Fixed::new()
+                .dir("system", Fixed::new().dir("cpu", cpu).dir("node", node))
+                .dir("virtual", Fixed::new()),
+        )
+        .dir("firmware", Fixed::new())
+        .dir("fs", Fixed::new().dir("cgroup", Fixed::new()))
+        .dir("hypervisor", Fixed::new())
+        .dir(
+            "kernel",
+            Fixed::new()
+                .dir("mm", Fixed::new().dir("transparent_hugepage", thp).dir("hugepages", huge))
+                .dir("security", Fixed::new())
+                .dir("debug", Fixed::new()),
+        )
+        .dir("module", Fixed::new())
+        .dir("power", Fixed::new());
+    let root = Synth::dir(0o555, root).with_ino(1).inode();
+    synth::super_block("sysfs", c::SYSFS_MAGIC, root, Arc::new(PlainFs))
+}
+
+fn memory_max() -> Vec<u8> {
+    format!("{}\n", frames::usage().1 as u64 * abi::PAGE_SIZE).into_bytes()
+}
+
+fn memory_current() -> Vec<u8> {
+    format!("{}\n", frames::usage().0 as u64 * abi::PAGE_SIZE).into_bytes()
+}
+
+fn processes() -> Vec<u8> {
+    kernel().pids().iter().flat_map(|p| format!("{p}\n").into_bytes()).collect()
+}
+
+/// Control groups, version 2: one group, which cannot be changed.
+pub fn cgroup() -> Arc<SuperBlock> {
+    let root = Fixed::new()
+        .fixed("cgroup.controllers", "cpu memory pids\n")
+        .fixed("cgroup.subtree_control", "\n")
+        .fixed("cgroup.type", "domain\n")
+        .fixed("cgroup.max.depth", "max\n")
+        .fixed("cgroup.max.descendants", "max\n")
+        .fixed("cgroup.events", "populated 1\nfrozen 0\n")
+        .text("cgroup.procs", processes)
+        .text("cgroup.threads", processes)
+        .text("cpu.max", || format!("{} 100000\n", cpus() * 100_000).into_bytes())
+        .fixed("cpu.weight", "100\n")
+        .text("cpu.stat", || {
+            let user: u64 = kernel().system().cpus.iter().map(|c| c.user_ns + c.system_ns).sum();
+            format!("usage_usec {}\nuser_usec {}\nsystem_usec 0\n", user / 1000, user / 1000).into_bytes()
+        })
+        .text("memory.max", memory_max)
+        .fixed("memory.high", "max\n")
+        .fixed("memory.low", "0\n")
+        .fixed("memory.min", "0\n")
+        .text("memory.current", memory_current)
+        .text("memory.peak", memory_current)
+        .fixed("memory.events", "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n")
+        .text("memory.stat", || {
+            format!("anon {}\nfile 0\nkernel 0\nshmem 0\n", frames::usage().0 as u64 * abi::PAGE_SIZE)
+                .into_bytes()
+        })
+        .fixed("memory.swap.max", "0\n")
+        .fixed("memory.swap.current", "0\n")
+        .fixed("pids.max", "max\n")
+        .text("pids.current", || format!("{}\n", kernel().system().tasks).into_bytes());
+    let root = Synth::dir(0o555, root).with_ino(1).inode();
+    synth::super_block("cgroup2", c::CGROUP2_SUPER_MAGIC, root, Arc::new(PlainFs))
+}
