@@ -269,7 +269,20 @@ fn apply_limits(group: &Arc<ThreadGroup>, process: &ProcessSpec) {
 
 /// The first process has ended: so does the sandbox.
 pub fn init_ended(status: i32) {
-    let _ = signal::SIGKILL;
+    let c = &crate::arch::port::COUNTERS;
+    let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+    crate::debug!(
+        "switches {} loads {} flushes {} remote {} waits {} arms {} idles {} faults {} kicks {}",
+        get(&sched::SWITCHES),
+        get(&c.loads),
+        get(&c.flushes),
+        get(&c.remote_flushes),
+        get(&c.waits),
+        get(&c.arms),
+        get(&c.idles),
+        get(&c.faults),
+        get(&crate::arch::apic::KICKS)
+    );
     crate::debug!("the first process ended with wait status {status:#x}");
     let _ = crate::host::call(&SandboxExit { status: status as u32 as u64 });
 }

@@ -170,6 +170,12 @@ impl Mm {
             let _guard = self.tables.lock();
             return self.space.protect(page, page + PAGE_SIZE, |_, _| access).map_err(|_| FaultError::NoMemory);
         }
+        {
+            let mut hot = self.hot.lock();
+            if hot.len() < hot.inline_size() && !hot.contains(&page) {
+                hot.push(page);
+            }
+        }
         let access = rights(vma.prot, true);
         let new = FrameRef::alloc_uninit().map_err(|_| FaultError::NoMemory)?;
         let old = {
@@ -301,5 +307,33 @@ impl Mm {
         }
         inner.vmas.grow_down(start, page);
         Ok(())
+    }
+}
+
+impl Mm {
+    /// Maps what an object has at hand of a range, before it is touched: for exec. Private writable pages of the
+    /// first `copies` are copied too, since a program's data is written at its start.
+    pub fn premap(&self, start: u64, end: u64, copies: u64) {
+        let inner = self.inner.lock();
+        let Some(vma) = inner.vmas.find(start) else { return };
+        let Backing::Object { object, .. } = &vma.backing else { return };
+        let end = end.min(vma.end);
+        let pages = ((end - start) / PAGE_SIZE) as usize;
+        let frames = object.frames_present(vma.page_of(start), pages);
+        let private_write = vma.prot.contains(Prot::WRITE) && !vma.flags.contains(VmFlags::SHARED);
+        for (i, frame) in frames.into_iter().enumerate() {
+            let page = start + i as u64 * PAGE_SIZE;
+            let (frame, access) = if private_write && (i as u64) < copies {
+                let Ok(copy) = FrameRef::alloc_uninit() else { return };
+                copy.copy_from(0, &frame, 0, PAGE_SIZE as usize);
+                (copy, rights(vma.prot, true))
+            } else {
+                (frame, rights(vma.prot, false))
+            };
+            let _guard = self.tables.lock();
+            if self.space.lookup(page).is_none() && self.space.map(page, frame, access).is_err() {
+                return;
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use abi::PAGE_SIZE;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
+use smallvec::SmallVec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Where the parts of a program lie, for /proc and prctl(PR_SET_MM).
@@ -53,6 +54,8 @@ pub struct Mm {
     pub user_top: u64,
     /// Soft RLIMIT_STACK, for growth.
     pub stack_limit: AtomicU64,
+    /// Pages that were copied on write since the last fork: they are copied at the next fork at once.
+    pub(super) hot: SpinLock<SmallVec<[u64; 16]>>,
     /// Page faults served.
     pub faults: AtomicU64,
 }
@@ -82,7 +85,11 @@ impl Mm {
     /// # Errors
     /// ENOMEM.
     pub fn new() -> Result<Arc<Self>> {
-        let space = Space::new()?;
+        Self::with_kin(0)
+    }
+
+    fn with_kin(kin: u64) -> Result<Arc<Self>> {
+        let space = Space::new(kin)?;
         let user_top = crate::kernel::boot::user_top();
         Ok(Arc::new_cyclic(|me| Self {
             space,
@@ -92,6 +99,7 @@ impl Mm {
             mmap_top: AtomicU64::new(user_top),
             user_top,
             stack_limit: AtomicU64::new(8 << 20),
+            hot: SpinLock::new(SmallVec::new()),
             faults: AtomicU64::new(0),
         }))
     }
@@ -143,7 +151,8 @@ impl Mm {
     /// # Errors
     /// ENOMEM.
     pub fn fork(&self) -> Result<Arc<Self>> {
-        let child = Self::new()?;
+        let child = Self::with_kin(self.space.id())?;
+        let eager = self.hot.lock().clone();
         child.mmap_top.store(self.mmap_top.load(Ordering::Relaxed), Ordering::Relaxed);
         child.stack_limit.store(self.stack_limit.load(Ordering::Relaxed), Ordering::Relaxed);
         let inner = self.inner.lock();
@@ -172,7 +181,7 @@ impl Mm {
                 while at < vma.end {
                     let stop = (at + (32 << 20)).min(vma.end);
                     let _guard = self.tables.lock();
-                    self.space.share(&child.space, at, stop, shared)?;
+                    self.space.share(&child.space, at, stop, shared, &eager)?;
                     at = stop;
                 }
             }

@@ -7,11 +7,11 @@
 use super::port::{self, Flavour};
 use crate::errno::{Errno, Result};
 use crate::mm::frames::{self, FrameRef, physmap};
-use crate::sync::Once;
+use crate::sync::{Once, SpinLock};
 use abi::boot::KVM_STACKS;
 use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const PRESENT: u64 = 1;
 const WRITE: u64 = 1 << 1;
@@ -103,11 +103,49 @@ fn store(e: *mut u64, value: u64) {
     unsafe { e.write_volatile(value) };
 }
 
+/// Tables that are not in use, all zeros. They are never given back: a hypervisor that shadows page tables keeps a
+/// page write-protected after its last use as one, and a `rep stos` or `rep movs` over it is then emulated a byte at
+/// a time (1.5 ms a page). Here no table is ever cleared at large: entries are cleared one by one as they go.
+static SPARE_TABLES: SpinLock<Vec<u64>> = SpinLock::new(Vec::new());
+/// Top-level tables (pairs) that are not in use, with the tables below them but nothing mapped. Forks of one process
+/// use the same tables one after the other, so that a shadowing hypervisor has nothing to build anew.
+static SPARE_SPACES: SpinLock<Vec<Spare>> = SpinLock::new(Vec::new());
+/// Most of those that are kept.
+const MAX_SPARE_SPACES: usize = 32;
+/// Most tables of one that is kept.
+const MAX_SPARE_TABLES: u32 = 48;
+
+struct Spare {
+    root: u64,
+    kin: u64,
+    tables: u32,
+}
+
 fn new_table() -> Option<u64> {
+    if let Some(table) = SPARE_TABLES.lock().pop() {
+        return Some(table);
+    }
     let va = frames::alloc_kernel(0)?;
     // SAFETY: a page of our own.
     unsafe { core::ptr::write_bytes(va, 0, PAGE_SIZE as usize) };
     Some(frames::gpa_of(va))
+}
+
+fn new_root() -> Option<u64> {
+    // A pair: on pvm the second is the top-level table of ring 3. 8 KiB-aligned by the allocator.
+    let va = frames::alloc_kernel(1)?;
+    let root = frames::gpa_of(va);
+    // SAFETY: two pages of our own.
+    unsafe { core::ptr::write_bytes(va, 0, 2 * PAGE_SIZE as usize) };
+    if port::flavour() != Flavour::Systrap
+        && let Some(master) = MASTER.get()
+    {
+        for index in 256..512u64 {
+            let va = index << 39;
+            store(entry(root, va, 3), load(entry(master.root, va, 3)));
+        }
+    }
+    Some(root)
 }
 
 fn kernel_flags() -> u64 {
@@ -128,7 +166,7 @@ fn kernel_table(va: u64, level: u32) -> Option<u64> {
     Some(table)
 }
 
-static KERNEL_TABLES: crate::sync::SpinLock<()> = crate::sync::SpinLock::new(());
+static KERNEL_TABLES: SpinLock<()> = SpinLock::new(());
 
 /// Maps a page of the kernel half: no flush is needed, since it was absent.
 pub(super) fn map_kernel(va: u64, gpa: u64) -> Option<()> {
@@ -163,6 +201,9 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub struct Space {
     root: u64,
     id: u64,
+    /// Space that it is a copy of, 0 for a new program: spare tables go to the same kind.
+    kin: u64,
+    tables: AtomicU32,
     invalidations: AtomicU64,
 }
 
@@ -170,25 +211,22 @@ pub struct Space {
 pub type Removed = Vec<FrameRef>;
 
 impl Space {
-    /// An empty address space.
+    /// An empty address space. `kin`: identity of the space that it is to be a copy of, 0 for none.
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn new() -> Result<Self> {
-        // A pair: on pvm the second is the top-level table of ring 3. 8 KiB-aligned by the allocator.
-        let va = frames::alloc_kernel(1).ok_or(Errno::ENOMEM)?;
-        let root = frames::gpa_of(va);
-        // SAFETY: two pages of our own.
-        unsafe { core::ptr::write_bytes(va, 0, 2 * PAGE_SIZE as usize) };
-        if port::flavour() != Flavour::Systrap
-            && let Some(master) = MASTER.get()
-        {
-            for index in 256..512u64 {
-                let va = index << 39;
-                store(entry(root, va, 3), load(entry(master.root, va, 3)));
-            }
+    pub fn new(kin: u64) -> Result<Self> {
+        let spare = {
+            let mut spares = SPARE_SPACES.lock();
+            spares.iter().rposition(|s| s.kin == kin).map(|at| spares.remove(at))
+        };
+        if let Some(Spare { root, tables, .. }) = spare {
+            let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+            return Ok(Self { root, id, kin, tables: AtomicU32::new(tables), invalidations: AtomicU64::new(1) });
         }
-        Ok(Self { root, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), invalidations: AtomicU64::new(1) })
+        let root = new_root().ok_or(Errno::ENOMEM)?;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { root, id, kin, tables: AtomicU32::new(0), invalidations: AtomicU64::new(1) })
     }
 
     /// Guest-physical address of the top-level table.
@@ -221,6 +259,7 @@ impl Space {
                     return Ok(None);
                 }
                 value = new_table().ok_or(Errno::ENOMEM)? | TABLE;
+                self.tables.fetch_add(1, Ordering::Relaxed);
                 store(e, value);
                 if l == 3 {
                     // The twin of a pvm pair.
@@ -428,11 +467,11 @@ impl Space {
 
     /// Shares what is mapped in a range with `child`, where nothing is mapped there. `writable`: the child and the
     /// parent keep their rights (shared mappings); otherwise both lose the right to write, so that the next write
-    /// copies.
+    /// copies, but for the pages of `eager`, which are copied now.
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn share(&self, child: &Space, start: u64, end: u64, writable: bool) -> Result<()> {
+    pub fn share(&self, child: &Space, start: u64, end: u64, writable: bool, eager: &[u64]) -> Result<()> {
         let mut result = Ok(());
         let mut weaker = false;
         self.for_each(start, end, true, |e, va, _| {
@@ -440,6 +479,19 @@ impl Space {
                 return;
             }
             let mut value = load(e);
+            if !writable && value & WRITE != 0 && eager.contains(&va) {
+                // Both sides are about to write this page: the child gets its copy now.
+                result = FrameRef::alloc_uninit().and_then(|copy| {
+                    // SAFETY: the parent's entry owns a reference, so the frame is alive.
+                    let frame = unsafe { FrameRef::from_raw(value & ADDRESS) };
+                    copy.copy_from(0, &frame, 0, PAGE_SIZE as usize);
+                    let _ = frame.into_raw();
+                    let Some(table) = child.table(va, 0, true)? else { return Err(Errno::ENOMEM) };
+                    store(entry(table, va, 0), copy.into_raw() | (value & !ADDRESS));
+                    Ok(())
+                });
+                return;
+            }
             if !writable && value & WRITE != 0 {
                 value &= !WRITE;
                 store(e, value);
@@ -538,26 +590,54 @@ impl Space {
         own
     }
 
-    fn free_tables(&self, table: u64, level: u32, range: core::ops::Range<u64>) {
-        for index in range {
-            let value = load(physmap(table).cast::<u64>().wrapping_add(index as usize));
-            if value & PRESENT == 0 || value & HUGE != 0 {
-                continue;
-            }
-            if level > 1 {
-                self.free_tables(value & ADDRESS, level - 1, 0..512);
-            }
-            // SAFETY: the table is reached from this space alone, which nobody uses any more.
-            unsafe { frames::free_kernel(physmap(value & ADDRESS), 0) };
+}
+
+/// Gives the tables below `table` to the spare ones and clears its entries.
+fn free_tables(table: u64, level: u32, range: core::ops::Range<u64>) {
+    for index in range {
+        let e = physmap(table).cast::<u64>().wrapping_add(index as usize);
+        let value = load(e);
+        if value == 0 {
+            continue;
         }
+        store(e, 0);
+        if level == 0 || value & PRESENT == 0 || value & HUGE != 0 {
+            debug_assert!(false, "an address space ended with a page mapped");
+            continue;
+        }
+        if level == 3 {
+            // The twin of a pvm pair.
+            store(e.wrapping_add(PAGE_SIZE as usize / 8), 0);
+        }
+        free_tables(value & ADDRESS, level - 1, 0..512);
+        SPARE_TABLES.lock().push(value & ADDRESS);
     }
+}
+
+/// Gives a top-level table and all below it back. The pair itself goes to the heap's frames, rarely.
+fn release_root(root: u64) {
+    free_tables(root, 3, 0..256);
+    // SAFETY: allocated in `new_root` with this order; nobody has it loaded.
+    unsafe { frames::free_kernel(physmap(root), 1) };
 }
 
 impl Drop for Space {
     /// The owner has unmapped everything and no vCPU has the tables loaded.
     fn drop(&mut self) {
-        self.free_tables(self.root, 3, 0..256);
-        // SAFETY: allocated in `new` with this order.
-        unsafe { frames::free_kernel(physmap(self.root), 1) };
+        let tables = self.tables.load(Ordering::Relaxed);
+        if tables <= MAX_SPARE_TABLES {
+            let mut spares = SPARE_SPACES.lock();
+            if spares.len() < MAX_SPARE_SPACES {
+                spares.push(Spare { root: self.root, kin: self.kin, tables });
+                return;
+            }
+            // The oldest makes room: its kin may be gone.
+            let oldest = spares.remove(0);
+            spares.push(Spare { root: self.root, kin: self.kin, tables });
+            drop(spares);
+            release_root(oldest.root);
+            return;
+        }
+        release_root(self.root);
     }
 }

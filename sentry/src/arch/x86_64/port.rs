@@ -50,6 +50,39 @@ fn hypercall(nr: u64, arg: u64) {
     }
 }
 
+/// Costly operations since boot, for figures.
+pub struct Counters {
+    /// Address spaces loaded.
+    pub loads: AtomicU64,
+    /// Own flushes.
+    pub flushes: AtomicU64,
+    /// Flushes of other vCPUs.
+    pub remote_flushes: AtomicU64,
+    /// Waits for other vCPUs to enter the kernel.
+    pub waits: AtomicU64,
+    /// Timers armed.
+    pub arms: AtomicU64,
+    /// Times that a vCPU went idle.
+    pub idles: AtomicU64,
+    /// Entries from ring 3 that were page faults.
+    pub faults: AtomicU64,
+}
+
+/// The counters of this sandbox.
+pub static COUNTERS: Counters = Counters {
+    loads: AtomicU64::new(0),
+    flushes: AtomicU64::new(0),
+    remote_flushes: AtomicU64::new(0),
+    waits: AtomicU64::new(0),
+    arms: AtomicU64::new(0),
+    idles: AtomicU64::new(0),
+    faults: AtomicU64::new(0),
+};
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Grows with each batch of frames that awaits its grace period.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 
@@ -82,6 +115,7 @@ pub fn enter_user(ctx: &mut UserContext, space: &Space) {
     }
     this.user_generation.store(0, Ordering::SeqCst);
     if ctx.vector == 14 {
+        count(&COUNTERS.faults);
         ctx.cr2 = cpu::cr2();
     }
 }
@@ -92,6 +126,7 @@ pub fn load_space(space: &Space) {
     if this.space.load(Ordering::Relaxed) == space.id() {
         return;
     }
+    count(&COUNTERS.loads);
     this.space.store(space.id(), Ordering::SeqCst);
     this.flushed.store(space.invalidations(), Ordering::Relaxed);
     match flavour() {
@@ -116,6 +151,7 @@ pub fn load_kernel_space() {
 }
 
 fn flush_local(space: &Space) {
+    count(&COUNTERS.flushes);
     match flavour() {
         Flavour::Pvm => hypercall(HC_FLUSH_ALL, 0),
         // SAFETY: as in `load_space`.
@@ -150,6 +186,7 @@ pub fn flush_remote(space: &Space) {
         wait_for(space.id(), generation);
         return;
     }
+    count(&COUNTERS.remote_flushes);
     let invalidations = space.invalidations();
     hypercall(HC_FLUSH_ALL, 0);
     let this = cpu::this();
@@ -169,6 +206,7 @@ pub fn synchronize(space: &Space) {
 }
 
 fn wait_for(space: u64, generation: u64) {
+    count(&COUNTERS.waits);
     kick_holders(space, generation);
     let mut turns = 0u32;
     while !grace_passed(space, generation) {
@@ -201,6 +239,7 @@ pub fn kick(cpu: usize) {
 
 /// Lets a timer interrupt come at this TSC value.
 pub fn arm_timer(ns: u64) {
+    count(&COUNTERS.arms);
     match flavour() {
         Flavour::Systrap => systrap_arm(ns),
         _ => apic::arm(ns),
@@ -218,6 +257,7 @@ pub fn end_of_interrupt(vector: u64) {
 /// Sleeps until an interrupt comes; returns at once where one is pending. `ready` is asked after interrupts have
 /// been made possible: where it says so the vCPU does not sleep.
 pub fn idle(ready: impl Fn() -> bool) {
+    count(&COUNTERS.idles);
     match flavour() {
         Flavour::Pvm => {
             // An interrupt that comes before the halt is held until the flag is set, and ends the halt then. Code
