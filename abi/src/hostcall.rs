@@ -150,6 +150,20 @@ host_calls! {
     /// Gives up the rest of the vCPU thread's time slice: the caller spins on a lock whose holder may be off its
     /// CPU. Returns 0.
     CpuYield = 9 {}
+    /// `systrap` only: makes a stub process for a vCPU. Its first act is to map its area: mmap(2) of the user zone at
+    /// [`STUB_AREA`](crate::systrap::STUB_AREA), which goes to the vCPU's listener like every other. Returns its
+    /// process id as the sentry process sees it.
+    StubSpawn = 10 {
+        /// The vCPU whose stub it is.
+        cpu,
+        /// Guest-physical address of its area, in the user zone.
+        area,
+    }
+    /// `systrap` only: ends a stub process. Returns 0, or `-ESRCH` where this is none.
+    StubKill = 11 {
+        /// Its process id.
+        pid,
+    }
     /// Metadata of a file beneath a donated directory, into a [`FileStat`]. Symbolic links are not followed, in
     /// any component; `..` and absolute paths are refused. Returns 0 or a negated errno of openat2(2).
     FileStatAt = 16 {

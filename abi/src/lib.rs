@@ -17,6 +17,7 @@ pub mod boot;
 pub mod control;
 pub mod hostcall;
 pub mod spec;
+pub mod systrap;
 
 /// Version of the host interface. A VMM refuses a sentry image or a snapshot of another version.
 pub const HOST_INTERFACE_VERSION: u32 = 1;
