@@ -123,6 +123,16 @@ pub fn reopen_nonblocking(fd: BorrowedFd<'_>, readable: bool, writable: bool) ->
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Keeps the allocator to one arena: the threads of a sandbox process allocate little, and an arena for each costs
+/// its start several system calls and address space.
+pub fn use_one_arena() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes numbers; called while the process has one thread.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Blocks every signal that can be blocked, except the ones that a fault of this process raises.
 pub fn block_signals() -> Result<(), Error> {
     // SAFETY: `set` is initialised by sigfillset before it is used; the calls take valid pointers.

@@ -86,6 +86,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     if !matches!(console, Console::Own(_)) {
         let _ = nix::unistd::setsid();
     }
+    process::use_one_arena();
     process::block_signals()?;
     let winch = match &console {
         Console::None => None,
