@@ -235,7 +235,12 @@ impl HostServices {
                 }
                 self.control.reply(&self.bytes(call.gpa, call.len)?)
             }
-            Request::SandboxExit(_) | Request::Panic(_) | Request::CpuStart(_) => Err(libc::ENOSYS),
+            // Served by `serve`, or by the platform that has stubs.
+            Request::SandboxExit(_)
+            | Request::Panic(_)
+            | Request::CpuStart(_)
+            | Request::StubSpawn(_)
+            | Request::StubKill(_) => Err(libc::ENOSYS),
         }
     }
 
