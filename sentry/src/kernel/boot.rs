@@ -152,12 +152,12 @@ fn create(spec: &LaunchSpec) -> Result<(Arc<Task>, exec::Loaded), Failure> {
     let container = &spec.container;
     uts::set_host(container.hostname.as_bytes());
     uts::set_domain(container.domainname.as_bytes());
-    let fs = vfs::setup_tmp::build_root(container)
+    let fs = vfs::setup::build_root(container)
         .map_err(|e| failure(e, "mounting the container's file systems".to_string()))?;
     let process = &container.process;
     let cred = Arc::new(process_cred(process));
     let files = Arc::new(FdTable::new());
-    vfs::setup_tmp::open_streams(process, &files).map_err(|e| failure(e, "opening the standard streams".to_string()))?;
+    vfs::setup::open_streams(process, &files).map_err(|e| failure(e, "opening the standard streams".to_string()))?;
     let name = || String::from_utf8_lossy(process.args.first().map_or(&b""[..], |a| a)).into_owned();
     change_dir(&fs, &cred, &process.cwd)
         .map_err(|e| failure(e, alloc::format!("chdir to cwd (\"{}\") set in config.json failed", String::from_utf8_lossy(&process.cwd))))?;
@@ -187,7 +187,7 @@ fn create(spec: &LaunchSpec) -> Result<(Arc<Task>, exec::Loaded), Failure> {
     group.add_task(&task).map_err(|e| failure(e, "the first task".to_string()))?;
     process::register_task(&task);
     if process.terminal {
-        let _ = &task;
+        vfs::setup::take_console(group.pid);
     }
     Ok((task, loaded))
 }

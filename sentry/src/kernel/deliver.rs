@@ -2,7 +2,7 @@
 
 use super::exit;
 use super::signal::{self, AltStack, DefaultAction, SIG_DFL, SIG_IGN, SigAction, SigInfo, bit};
-use super::task::CurrentTask;
+use super::task::{CurrentTask, Task};
 use super::wait;
 use crate::arch::context::VECTOR_SYSCALL;
 use crate::arch::fpu;
@@ -72,7 +72,7 @@ pub fn handle(current: &CurrentTask) {
     if let Some(error) = restart_error(current) {
         restart(current, error);
     }
-    if current.restore_mask.take() {
+    if current.restore_mask.swap(false, Ordering::Relaxed) {
         let mut signals = current.signals.lock();
         if let Some(mask) = signals.saved.take() {
             signals.blocked = mask;
@@ -188,7 +188,7 @@ fn push_frame(current: &CurrentTask, info: &SigInfo, action: &SigAction) -> Resu
         let mask = signals.saved.take().unwrap_or(signals.blocked);
         (mask, signals.alt_stack)
     };
-    current.restore_mask.set(false);
+    current.restore_mask.store(false, Ordering::Relaxed);
     let rsp = current.ctx().rsp;
     let on_stack = action.flags & u64::from(c::SA_ONSTACK) != 0;
     let top = if on_stack && alt.size != 0 && !alt.holds(rsp) {
@@ -336,7 +336,7 @@ pub fn sigreturn(current: &CurrentTask) -> Result<u64> {
 
 /// Sets the mask for the length of a call (sigsuspend, ppoll, ...): it goes back when the call ends or, where a
 /// handler runs, when that returns.
-pub fn set_temporary_mask(current: &CurrentTask, mask: u64) {
+pub fn set_temporary_mask(current: &Task, mask: u64) {
     let mut signals = current.signals.lock();
     let old = signals.blocked;
     if signals.saved.is_none() {
@@ -344,7 +344,7 @@ pub fn set_temporary_mask(current: &CurrentTask, mask: u64) {
     }
     signals.blocked = mask & !signal::UNBLOCKABLE;
     drop(signals);
-    current.restore_mask.set(true);
+    current.restore_mask.store(true, Ordering::Relaxed);
     current.attention.store(true, Ordering::SeqCst);
 }
 

@@ -28,6 +28,9 @@ pub fn exit_task(current: &CurrentTask, status: i32) {
     }
     if last {
         group.clear_timers(true);
+        if group.sid() == group.pid {
+            crate::fs::tty::session_ended(group.sid());
+        }
         if group.is_init() {
             kill_everyone(&group);
         }

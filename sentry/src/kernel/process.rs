@@ -122,8 +122,6 @@ pub struct ThreadGroup {
     pub executed: AtomicBool,
     /// Number of exec being done by one of its tasks (its tid), 0 for none.
     pub exec_by: AtomicU32,
-    /// Terminal number of the controlling terminal (tty_nr of /proc/PID/stat), 0 for none.
-    pub tty: AtomicU64,
 }
 
 struct Relations {
@@ -265,7 +263,6 @@ impl ThreadGroup {
             oom_score_adj: AtomicI32::new(parent.map_or(0, |p| p.oom_score_adj.load(Ordering::Relaxed))),
             executed: AtomicBool::new(false),
             exec_by: AtomicU32::new(0),
-            tty: AtomicU64::new(parent.map_or(0, |p| p.tty.load(Ordering::Relaxed))),
         });
         TREE.lock().groups.insert(pid, group.clone());
         if let Some(parent) = parent {

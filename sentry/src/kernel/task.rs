@@ -50,6 +50,8 @@ pub struct Task {
     /// Something is to be done before the program goes on.
     pub attention: AtomicBool,
     kill: AtomicBool,
+    /// The mask of signals was changed for the length of a call: put back by its end or a handler's.
+    pub restore_mask: AtomicBool,
     /// It was switched out since its program ran last.
     pub switched: AtomicBool,
     /// Address to clear and wake at the end: set_tid_address(2).
@@ -144,6 +146,7 @@ impl Task {
             signals: SpinLock::new(TaskSignals::default()),
             attention: AtomicBool::new(false),
             kill: AtomicBool::new(false),
+            restore_mask: AtomicBool::new(false),
             switched: AtomicBool::new(false),
             clear_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
@@ -309,8 +312,6 @@ pub struct CurrentTask {
     task: Arc<Task>,
     mm: RefCell<Arc<Mm>>,
     ctx: RefCell<Box<UserContext>>,
-    /// The mask of signals was changed for the length of a call: put back by its end or a handler's.
-    pub restore_mask: Cell<bool>,
     /// The task has ended.
     pub ended: Cell<bool>,
 }
@@ -334,7 +335,6 @@ impl CurrentTask {
             task,
             mm: RefCell::new(mm),
             ctx: RefCell::new(Box::new(ctx)),
-            restore_mask: Cell::new(false),
             ended: Cell::new(false),
         })
     }

@@ -7,7 +7,9 @@ use super::task::Task;
 use super::{boot, random, sched, uts};
 use crate::mm::Mm;
 use crate::mm::vma::{Backing, Prot, VmFlags};
-use crate::vfs::hooks::{CpuTimes, Kernel, SystemInfo, TaskInfo};
+use crate::sync::WaitQueue;
+use crate::vfs::hooks::{CpuTimes, Kernel, SignalSource, SystemInfo, TaskInfo};
+use crate::vfs::uapi::SignalfdInfo;
 use crate::vfs::{FdTable, FsState, Path};
 use alloc::format;
 use alloc::string::String;
@@ -15,6 +17,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
+use zerocopy::FromZeros;
 
 /// The only one.
 pub static VIEW: View = View;
@@ -58,7 +61,10 @@ fn describe(group: &Arc<ThreadGroup>, task: Option<&Arc<Task>>, whole: bool) -> 
     info.ppid = group.ppid();
     info.pgid = group.pgid();
     info.sid = group.sid();
-    info.tty = group.tty.load(Ordering::Relaxed);
+    if let Some(tty) = crate::fs::tty::controlling(info.sid) {
+        info.tty = tty.rdev();
+        info.tpgid = tty.session().1 as i32;
+    }
     info.threads = group.task_count() as u32;
     info.start_ns = group.start_ns;
     info.exit_signal = group.exit_signal.load(Ordering::Relaxed);
@@ -147,6 +153,25 @@ impl Kernel for View {
         }
         let task = process::find_task(tid)?;
         Some(describe(&task.group, Some(&task), false))
+    }
+
+    fn ids(&self, pid: u32) -> Option<(u32, u32)> {
+        process::find_group(pid).map(|g| (g.pgid(), g.sid()))
+    }
+
+    fn signals(&self) -> Option<Arc<dyn SignalSource>> {
+        let task = sched::current()?;
+        Some(Arc::new(Signals { task }))
+    }
+
+    fn temporary_mask(&self, mask: u64) {
+        if let Some(task) = sched::current() {
+            super::deliver::set_temporary_mask(&task, mask);
+        }
+    }
+
+    fn version(&self) -> (String, String) {
+        (String::from(uts::RELEASE), String::from(uts::VERSION))
     }
 
     fn files(&self, tid: u32) -> Option<Arc<FdTable>> {
@@ -248,6 +273,48 @@ impl Kernel for View {
 
     fn random(&self, buf: &mut [u8]) {
         random::fill(buf);
+    }
+}
+
+/// The signals of a task, for signalfd(2).
+struct Signals {
+    task: Arc<Task>,
+}
+
+impl SignalSource for Signals {
+    fn pending(&self) -> u64 {
+        self.task.signals.lock().pending.set() | self.task.group.pending.lock().set()
+    }
+
+    fn take(&self, mask: u64) -> Option<SignalfdInfo> {
+        let info = self.task.take_signal(mask)?;
+        let mut out = SignalfdInfo::new_zeroed();
+        out.signo = info.signo as u32;
+        out.errno = info.errno;
+        out.code = info.code;
+        let word = info.fields[0];
+        if info.signal() == c::SIGCHLD || info.code <= 0 {
+            out.pid = word as u32;
+            out.uid = (word >> 32) as u32;
+        } else {
+            out.addr = word;
+        }
+        if info.signal() == c::SIGCHLD {
+            out.status = info.fields[1] as i32;
+            (out.utime, out.stime) = (info.fields[2], info.fields[3]);
+        } else if info.code == c::SI_TIMER {
+            (out.tid, out.overrun) = (word as u32, (word >> 32) as u32);
+            out.pid = 0;
+            out.uid = 0;
+            (out.int, out.ptr) = (info.fields[1] as i32, info.fields[1]);
+        } else if info.code < 0 {
+            (out.int, out.ptr) = (info.fields[1] as i32, info.fields[1]);
+        }
+        Some(out)
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.task.group.signal_queue
     }
 }
 

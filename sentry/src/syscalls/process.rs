@@ -373,7 +373,6 @@ pub fn setsid(task: &CurrentTask, _: &Args) -> Result<u64> {
         return Err(Errno::EPERM);
     }
     group.set_sid();
-    group.tty.store(0, Ordering::Relaxed);
     Ok(u64::from(group.pid))
 }
 

@@ -18,7 +18,6 @@ pub mod path;
 pub mod perm;
 pub mod rw;
 pub mod setup;
-pub mod setup_tmp;
 pub mod state;
 #[cfg(test)]
 mod tests;
