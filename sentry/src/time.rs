@@ -19,6 +19,14 @@ mod native {
     pub fn boottime_ns() -> u64 {
         monotonic_ns()
     }
+
+    /// Nothing: the host's clocks need no setting.
+    pub fn init(_khz: u32, _sample: &abi::boot::ClockSample) {}
+
+    /// What a vDSO would need.
+    pub fn vdso_data() -> [u64; 5] {
+        [0; 5]
+    }
 }
 
 #[cfg(not(test))]

@@ -13,11 +13,9 @@ pub mod process;
 pub mod random;
 pub mod rseq;
 pub mod run;
-#[cfg(not(test))]
 pub mod sched;
 #[cfg(test)]
-#[path = "sched_native.rs"]
-pub mod sched;
+mod sched_native;
 pub mod signal;
 pub mod task;
 pub mod timer;

@@ -30,8 +30,3 @@ pub fn park(_interruptible: bool, _deadline: Option<u64>) {
 pub fn interrupted() -> bool {
     false
 }
-
-/// Lets other threads run.
-pub fn yield_now() {
-    thread::yield_now();
-}

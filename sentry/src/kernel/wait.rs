@@ -1,6 +1,9 @@
 //! Blocking: a task is switched away until a condition holds.
 
+#[cfg(not(test))]
 use super::sched;
+#[cfg(test)]
+use super::sched_native as sched;
 use crate::errno::Errno;
 use crate::sync::{EntryId, Events, WaitQueue};
 use smallvec::SmallVec;

@@ -72,9 +72,7 @@ fn without_privileges(attr: &Attr) -> Option<u32> {
 #[inline]
 pub fn drop_privileges(cred: &Cred, file: &OpenFile) -> Result<()> {
     let attr = file.path.inode().attr();
-    if attr.mode & (c::S_ISUID | c::S_ISGID) == 0
-        || attr.mode & S_IFMT != c::S_IFREG
-        || cred.has(cap::FSETID)
+    if attr.mode & (c::S_ISUID | c::S_ISGID) == 0 || attr.mode & S_IFMT != c::S_IFREG || cred.has(cap::FSETID)
     {
         return Ok(());
     }

@@ -149,7 +149,9 @@ impl Dentry {
         let mut unused: Vec<Arc<Dentry>> = Vec::new();
         let mut children = dir.children.lock();
         if children.names.len() >= children.prune_at {
-            unused.extend(children.names.extract_if(|_, d| Arc::strong_count(d) == 1 && d.is_bare()).map(|e| e.1));
+            unused.extend(
+                children.names.extract_if(|_, d| Arc::strong_count(d) == 1 && d.is_bare()).map(|e| e.1),
+            );
             children.prune_at = (children.names.len() * 2).max(PRUNE_AT);
         }
         let old = children.names.insert(name.into(), child.clone());
@@ -193,7 +195,8 @@ impl Dentry {
                 link.name = name.clone();
                 link.parent.replace(dir.clone())
             };
-            let displaced = dir.dir.as_ref().and_then(|d| d.children.lock().names.insert(name, child.clone()));
+            let displaced =
+                dir.dir.as_ref().and_then(|d| d.children.lock().names.insert(name, child.clone()));
             drop((old, displaced));
         }
     }

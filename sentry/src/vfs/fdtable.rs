@@ -225,7 +225,13 @@ impl FdTable {
     /// Open descriptors, in order.
     pub fn list(&self) -> Vec<i32> {
         let slots = self.slots.lock();
-        slots.slots.iter().enumerate().filter(|(_, s)| s.is_some()).filter_map(|(i, _)| i32::try_from(i).ok()).collect()
+        slots
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.is_some())
+            .filter_map(|(i, _)| i32::try_from(i).ok())
+            .collect()
     }
 
     /// Length of the table, FDSize of /proc/PID/status.

@@ -122,9 +122,8 @@ impl FileLocks {
         let mut merged = *wanted;
         held.ranges.retain(|l| {
             let same = l.owner == merged.owner && l.write == merged.write;
-            let touch = same
-                && l.start <= merged.end.saturating_add(1)
-                && merged.start <= l.end.saturating_add(1);
+            let touch =
+                same && l.start <= merged.end.saturating_add(1) && merged.start <= l.end.saturating_add(1);
             if touch {
                 merged.start = merged.start.min(l.start);
                 merged.end = merged.end.max(l.end);

@@ -150,9 +150,8 @@ impl Mount {
     /// Copies this mount with another root (a bind mount); `recursive` with what is mounted below that root.
     /// Returns the copies, each with the mount that it copies, the top first.
     fn copy_tree(self: &Arc<Self>, root: &Arc<Dentry>, recursive: bool) -> Vec<(Arc<Mount>, Arc<Mount>)> {
-        let copy = |m: &Arc<Mount>, root: &Arc<Dentry>| {
-            Mount::new(m.sb.clone(), root.clone(), &m.source, m.flags())
-        };
+        let copy =
+            |m: &Arc<Mount>, root: &Arc<Dentry>| Mount::new(m.sb.clone(), root.clone(), &m.source, m.flags());
         let mut pairs = alloc::vec![(self.clone(), copy(self, root))];
         if !recursive {
             return pairs;

@@ -179,8 +179,8 @@ pub fn rename(ctx: &Ctx, from: (Path, &[u8]), to: (Path, &[u8]), flags: u32) -> 
     let same = Arc::ptr_eq(from_dir, to_dir);
     let across = (!same).then(|| RENAME.lock());
     // Ancestors are locked first, else in the order of addresses.
-    let from_first =
-        from_dir.is_ancestor_of(to_dir) || !to_dir.is_ancestor_of(from_dir) && Arc::as_ptr(from_dir) < Arc::as_ptr(to_dir);
+    let from_first = from_dir.is_ancestor_of(to_dir)
+        || !to_dir.is_ancestor_of(from_dir) && Arc::as_ptr(from_dir) < Arc::as_ptr(to_dir);
     let (first, second) = if from_first { (from_dir, to_dir) } else { (to_dir, from_dir) };
     let _first = first.lock_dir();
     let _second = (!same).then(|| second.lock_dir());

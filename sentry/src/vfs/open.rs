@@ -126,7 +126,13 @@ pub fn open(ctx: &Ctx, base: Path, path: &[u8], how: &OpenHow) -> Result<Arc<Ope
     open_found(ctx, at, how, false)
 }
 
-fn create(ctx: &Ctx, walker: &mut Walker<'_>, base: Path, path: &[u8], how: &OpenHow) -> Result<Arc<OpenFile>> {
+fn create(
+    ctx: &Ctx,
+    walker: &mut Walker<'_>,
+    base: Path,
+    path: &[u8],
+    how: &OpenHow,
+) -> Result<Arc<OpenFile>> {
     let mut last = walker.parent(base, path)?;
     loop {
         if last.kind != LastKind::Normal {

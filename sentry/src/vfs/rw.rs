@@ -62,7 +62,12 @@ impl Source for Limited<'_> {
         self.left -= done.min(self.left);
         Ok(done)
     }
-    fn take_to_frame(&mut self, frame: &crate::mm::frames::FrameRef, offset: usize, len: usize) -> Result<usize> {
+    fn take_to_frame(
+        &mut self,
+        frame: &crate::mm::frames::FrameRef,
+        offset: usize,
+        len: usize,
+    ) -> Result<usize> {
         let done = self.inner.take_to_frame(frame, offset, len.min(self.left))?;
         self.left -= done.min(self.left);
         Ok(done)

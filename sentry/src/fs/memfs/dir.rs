@@ -8,6 +8,7 @@ use crate::vfs::file::DirSink;
 use crate::vfs::inode::dtype;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 /// Single names asked of the lower directory before it is read as a whole.
@@ -208,6 +209,15 @@ impl Dir {
     pub fn is_empty(&self, node: &Node) -> Result<bool> {
         self.list(node)?;
         Ok(self.inner.lock().order.is_empty())
+    }
+
+    /// Takes all nodes out: the directory is going away.
+    pub fn drain(&mut self) -> Vec<Arc<Node>> {
+        let nodes = self.inner.get_mut().names.drain().filter_map(|(_, entry)| match entry.what {
+            What::Node(node) => Some(node),
+            _ => None,
+        });
+        nodes.collect()
     }
 
     /// Gives the entries from a position on (without `.` and `..`).

@@ -152,8 +152,9 @@ pub struct MemFs {
     account: Arc<Account>,
     next_ino: AtomicU64,
     lower: Option<Arc<dyn Lower>>,
-    /// Lower files with several names, by device and number.
-    links: SpinLock<HashMap<(u64, u64), Weak<Node>>>,
+    /// Lower files with several names, by device and number. They are kept: what was changed through one name must
+    /// show through one that is looked at later.
+    links: SpinLock<HashMap<(u64, u64), Arc<Node>>>,
     /// Nodes that hold pages of lower files.
     clean: SpinLock<Vec<Weak<Node>>>,
     show_size: AtomicBool,
@@ -246,16 +247,16 @@ impl MemFs {
             return Ok(Node::from_lower(&me, lower, stat));
         }
         let key = (stat.dev, stat.ino);
-        if let Some(node) = self.links.lock().get(&key).and_then(Weak::upgrade) {
+        if let Some(node) = self.links.lock().get(&key).cloned() {
             return Ok(node);
         }
         let node = Node::from_lower(&me, lower, stat);
         let mut links = self.links.lock();
-        if let Some(other) = links.get(&key).and_then(Weak::upgrade) {
+        if let Some(other) = links.get(&key).cloned() {
             drop(links);
             return Ok(other);
         }
-        links.insert(key, Arc::downgrade(&node));
+        links.insert(key, node.clone());
         Ok(node)
     }
 

@@ -302,6 +302,14 @@ impl Drop for Node {
         if self.charged.load(Ordering::Relaxed) {
             self.fs.account.uncharge_inode();
         }
+        // A deep tree is taken apart one by one, so that it does not use up the stack.
+        let Body::Dir(dir) = &mut self.body else { return };
+        let mut work = dir.drain();
+        while let Some(node) = work.pop() {
+            if let Some(Body::Dir(dir)) = Arc::into_inner(node).as_mut().map(|n| &mut n.body) {
+                work.extend(dir.drain());
+            }
+        }
     }
 }
 

@@ -1,1 +1,0 @@
-//! Unit tests of the VFS, over file systems in memory.

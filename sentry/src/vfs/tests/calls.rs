@@ -1,0 +1,1 @@
+//! System calls as programs make them.

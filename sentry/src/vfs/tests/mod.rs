@@ -1,0 +1,9 @@
+//! Unit tests of the VFS, over file systems in memory and over a temporary directory of the host.
+
+mod calls;
+mod data;
+mod differential;
+mod objects;
+mod overlay;
+mod support;
+mod tree;
