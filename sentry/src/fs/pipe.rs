@@ -146,10 +146,10 @@ impl Pipe {
                     buffer.offset += n;
                     buffer.len -= n;
                     let packet = buffer.packet;
-                    if buffer.len == 0 || packet {
-                        if let Some(empty) = state.buffers.pop_front() {
-                            state.spare = Some(empty.frame);
-                        }
+                    if (buffer.len == 0 || packet)
+                        && let Some(empty) = state.buffers.pop_front()
+                    {
+                        state.spare = Some(empty.frame);
                     }
                     if packet || n < want {
                         break;
@@ -183,19 +183,17 @@ impl Pipe {
         let mut failure = None;
         let total = source.remaining();
         let small = total <= c::PIPE_BUF as usize;
-        if !packet {
-            if let Some(last) = state.buffers.back_mut() {
-                let end = last.offset + last.len;
-                let room = PAGE - end;
-                let fits = if small { room >= total } else { room > 0 };
-                if !last.packet && fits && last.frame.refs() == 1 {
-                    match source.take_to_frame(&last.frame, end, room.min(total)) {
-                        Ok(n) => {
-                            last.len += n;
-                            done += n;
-                        }
-                        Err(e) => failure = Some(e),
+        if !packet && let Some(last) = state.buffers.back_mut() {
+            let end = last.offset + last.len;
+            let room = PAGE - end;
+            let fits = if small { room >= total } else { room > 0 };
+            if !last.packet && fits && last.frame.refs() == 1 {
+                match source.take_to_frame(&last.frame, end, room.min(total)) {
+                    Ok(n) => {
+                        last.len += n;
+                        done += n;
                     }
+                    Err(e) => failure = Some(e),
                 }
             }
         }

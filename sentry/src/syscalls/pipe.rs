@@ -226,10 +226,10 @@ pub fn splice(task: &CurrentTask, args: &Args) -> Result<u64> {
     if source.is_none() && target.is_none() {
         return Err(Errno::EINVAL);
     }
-    if let (Some(a), Some(b)) = (source, target) {
-        if Arc::ptr_eq(a.pipe(), b.pipe()) {
-            return Err(Errno::EINVAL);
-        }
+    if let (Some(a), Some(b)) = (source, target)
+        && Arc::ptr_eq(a.pipe(), b.pipe())
+    {
+        return Err(Errno::EINVAL);
     }
     if to.file.flags() & c::O_APPEND != 0 {
         return Err(Errno::EINVAL);

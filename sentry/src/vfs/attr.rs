@@ -40,15 +40,17 @@ pub fn chown(cred: &Cred, path: &Path, uid: u32, gid: u32) -> Result<()> {
     let attr = path.inode().attr();
     let (uid, gid) = ((uid != u32::MAX).then_some(uid), (gid != u32::MAX).then_some(gid));
     let all = cred.has(cap::CHOWN);
-    if let Some(uid) = uid {
-        if !all && (cred.fsuid != attr.uid || uid != attr.uid) {
-            return Err(Errno::EPERM);
-        }
+    if let Some(uid) = uid
+        && !all
+        && (cred.fsuid != attr.uid || uid != attr.uid)
+    {
+        return Err(Errno::EPERM);
     }
-    if let Some(gid) = gid {
-        if !all && (cred.fsuid != attr.uid || gid != attr.gid && !cred.in_group(gid)) {
-            return Err(Errno::EPERM);
-        }
+    if let Some(gid) = gid
+        && !all
+        && (cred.fsuid != attr.uid || gid != attr.gid && !cred.in_group(gid))
+    {
+        return Err(Errno::EPERM);
     }
     let mode = if attr.mode & S_IFMT == c::S_IFDIR { None } else { without_privileges(&attr) };
     path.inode().set_attr(&SetAttr { mode, uid, gid, ..SetAttr::default() })?;

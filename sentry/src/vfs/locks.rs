@@ -156,10 +156,10 @@ impl FileLocks {
             LockOwner::Description(_) => None,
         };
         let result = wait::wait_until(&[(&self.changed, Events::IN)], None, || {
-            if let (Some(me), LockOwner::Process(other)) = (waiter, blocker.owner) {
-                if !note_waiting(me, other) {
-                    return Some(Err(Errno::EDEADLK));
-                }
+            if let (Some(me), LockOwner::Process(other)) = (waiter, blocker.owner)
+                && !note_waiting(me, other)
+            {
+                return Some(Err(Errno::EDEADLK));
             }
             match try_lock() {
                 Ok(None) => Some(Ok(())),

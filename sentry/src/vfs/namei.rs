@@ -209,10 +209,8 @@ fn rename_locked(ctx: &Ctx, from: &Last, to: &Last, flags: u32) -> Result<Option
     if exchange && target.is_none() {
         return Err(Errno::ENOENT);
     }
-    if !moved.is_dir() {
-        if from.slash || !exchange && to.slash {
-            return Err(Errno::ENOTDIR);
-        }
+    if !moved.is_dir() && (from.slash || !exchange && to.slash) {
+        return Err(Errno::ENOTDIR);
     }
     if exchange && to.slash && target.as_ref().is_some_and(|t| !t.is_dir()) {
         return Err(Errno::ENOTDIR);

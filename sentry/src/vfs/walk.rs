@@ -60,10 +60,10 @@ pub enum LastKind {
 /// ENOENT, ENAMETOOLONG and what the file system says.
 #[inline]
 pub fn child(dir: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
-    if let Some(found) = dir.cached(name) {
-        if found.inode().still_valid(&**dir.inode(), name) {
-            return Ok(found);
-        }
+    if let Some(found) = dir.cached(name)
+        && found.inode().still_valid(&**dir.inode(), name)
+    {
+        return Ok(found);
     }
     let _guard = dir.lock_dir();
     child_locked(dir, name)

@@ -361,10 +361,12 @@ impl Data {
                     page.frame.zero((start % PAGE) as usize, (stop - start) as usize);
                 }
             }
-            if end < u64::MAX / 2 && !end.is_multiple_of(PAGE) && end / PAGE >= first {
-                if let Some(page) = pages.map.get(&(end / PAGE)) {
-                    page.frame.zero(0, (end % PAGE) as usize);
-                }
+            if end < u64::MAX / 2
+                && !end.is_multiple_of(PAGE)
+                && end / PAGE >= first
+                && let Some(page) = pages.map.get(&(end / PAGE))
+            {
+                page.frame.zero(0, (end % PAGE) as usize);
             }
         }
         if first < last {

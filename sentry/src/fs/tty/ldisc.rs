@@ -383,14 +383,14 @@ impl Ldisc {
     pub fn read(&mut self, max: usize) -> Option<Vec<u8>> {
         let n = self.readable()?.min(max);
         let data: Vec<u8> = self.ready.drain(..n.min(self.ready.len())).collect();
-        if self.canonical() {
-            if let Some(line) = self.lines.front_mut() {
-                line.len -= n;
-                if line.len == 0 {
-                    self.lines.pop_front();
-                } else if line.eof && max == 0 {
-                    // Nothing was asked for: the mark stays.
-                }
+        if self.canonical()
+            && let Some(line) = self.lines.front_mut()
+        {
+            line.len -= n;
+            if line.len == 0 {
+                self.lines.pop_front();
+            } else if line.eof && max == 0 {
+                // Nothing was asked for: the mark stays.
             }
         }
         Some(data)
