@@ -277,12 +277,27 @@ fn pick() -> Option<Arc<Task>> {
     None
 }
 
+/// As [`pick`], for a vCPU that is still on the stack of `leaving`. A task that another vCPU is just leaving is put
+/// back: two vCPUs that wait for each other's task in this place would wait for ever. The idle loop, which is on no
+/// task's stack, may wait for it.
+fn pick_leaving(leaving: &Arc<Task>) -> Option<Arc<Task>> {
+    let next = pick()?;
+    if Arc::ptr_eq(&next, leaving) || !next.sched.on_cpu.load(Ordering::Acquire) {
+        return Some(next);
+    }
+    let own = this();
+    let mut queue = own.queue.lock();
+    queue.push_back(next);
+    own.queued.store(queue.len(), Ordering::SeqCst);
+    None
+}
+
 /// Switches from the running task (parked, runnable or dead by now) to the next one or the idle loop.
 fn switch_away(task: &Arc<Task>) {
     let cpu = this();
     let now = crate::time::monotonic_ns();
     task.sched.run_ns.fetch_add(now.saturating_sub(task.sched.since.load(Ordering::Relaxed)), Ordering::Relaxed);
-    let next = pick();
+    let next = pick_leaving(task);
     if let Some(next) = &next
         && Arc::ptr_eq(next, task)
     {
@@ -318,9 +333,10 @@ fn switch_dead(task: Arc<Task>) {
     let now = crate::time::monotonic_ns();
     task.sched.run_ns.fetch_add(now.saturating_sub(task.sched.since.load(Ordering::Relaxed)), Ordering::Relaxed);
     let from = stack::context_of(&task);
+    let next = pick_leaving(&task);
     // The next task or the idle loop drops this reference, off this stack.
     *cpu.previous.lock() = Some(task);
-    match pick() {
+    match next {
         Some(next) => {
             start_running(&next, now);
             *cpu.current.lock() = Some(next.clone());
@@ -341,9 +357,15 @@ fn leave_to(from: &stack::KernelContext, next: Arc<Task>) {
 }
 
 fn start_running(task: &Arc<Task>, now: u64) {
+    let mut turns = 0u32;
     while task.sched.on_cpu.load(Ordering::Acquire) {
         // Another vCPU is just leaving it.
         core::hint::spin_loop();
+        turns = turns.wrapping_add(1);
+        if turns.is_multiple_of(10_000) {
+            crate::arch::relax();
+            crate::sync::stuck(now, "a task that its vCPU does not leave");
+        }
     }
     let cpu = this();
     task.sched.on_cpu.store(true, Ordering::SeqCst);

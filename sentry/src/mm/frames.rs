@@ -64,12 +64,14 @@ struct Config {
     split: bool,
     limit_frames: usize,
     grow: fn(u64, Zone) -> Option<Extent>,
+    grown: fn(),
 }
 
-/// Sets the allocator up. `split`: the zones are separate memory (`systrap`); `grow` asks the host for an extent.
-pub fn init(physmap: u64, split: bool, limit: u64, grow: fn(u64, Zone) -> Option<Extent>) {
+/// Sets the allocator up. `split`: the zones are separate memory (`systrap`); `grow` asks the host for an extent, must
+/// not allocate, and is followed by `grown` once the extent is in use.
+pub fn init(physmap: u64, split: bool, limit: u64, grow: fn(u64, Zone) -> Option<Extent>, grown: fn()) {
     PHYSMAP.store(physmap, Ordering::Relaxed);
-    let _ = CONFIG.set(Config { split, limit_frames: (limit / PAGE_SIZE) as usize, grow });
+    let _ = CONFIG.set(Config { split, limit_frames: (limit / PAGE_SIZE) as usize, grow, grown });
 }
 
 fn pool_of(zone: Zone) -> usize {
@@ -283,9 +285,17 @@ fn alloc_block(zone: Zone, order: u8) -> Option<(u64, bool)> {
     }
 }
 
+/// Held while an extent is asked for, so that vCPUs that run out together ask once.
+static GROWING: SpinLock<()> = SpinLock::new(());
+
 fn grow(zone: Zone) -> Option<()> {
     let config = CONFIG.get()?;
+    let before = TOTAL_FRAMES.load(Ordering::Relaxed);
+    let guard = GROWING.lock();
     let total = TOTAL_FRAMES.load(Ordering::Relaxed);
+    if total != before {
+        return Some(());
+    }
     if total >= config.limit_frames {
         return None;
     }
@@ -294,6 +304,8 @@ fn grow(zone: Zone) -> Option<()> {
     let left = ((config.limit_frames - total) as u64 * PAGE_SIZE).next_multiple_of(HUGE_PAGE_SIZE);
     let extent = (config.grow)(want.min(left) & !(HUGE_PAGE_SIZE - 1), zone)?;
     add_extent(extent);
+    drop(guard);
+    (config.grown)();
     Some(())
 }
 
@@ -531,7 +543,7 @@ fn ensure_init() {
         let layout = std::alloc::Layout::from_size_align(LEN, HUGE_PAGE_SIZE as usize).expect("layout");
         // SAFETY: the layout is not empty; the arena is never freed.
         let arena = unsafe { std::alloc::alloc_zeroed(layout) };
-        init(arena.expose_provenance() as u64, false, LEN as u64, |_, _| None);
+        init(arena.expose_provenance() as u64, false, LEN as u64, |_, _| None, || {});
         // Frame 0 is never used.
         add_extent(Extent { gpa: PAGE_SIZE, len: LEN as u64 - PAGE_SIZE, zone: Zone::Kernel as u64 });
     });

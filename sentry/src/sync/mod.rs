@@ -10,7 +10,7 @@ mod wait;
 
 pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
-pub use spin::{SpinGuard, SpinLock};
+pub use spin::{SpinGuard, SpinLock, stuck};
 pub use wait::{EntryId, Wake, WaitQueue};
 
 bitflags::bitflags! {

@@ -52,6 +52,7 @@ impl<T: ?Sized> SpinLock<T> {
     #[cold]
     fn lock_slow(&self) {
         let mut turns = 0;
+        let start = crate::time::monotonic_ns();
         loop {
             while self.locked.load(Ordering::Relaxed) {
                 core::hint::spin_loop();
@@ -59,6 +60,7 @@ impl<T: ?Sized> SpinLock<T> {
                 if turns == SPINS {
                     turns = 0;
                     crate::arch::relax();
+                    stuck(start, "a spinning lock");
                 }
             }
             if self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
@@ -86,6 +88,11 @@ impl<T: ?Sized + core::fmt::Debug> core::fmt::Debug for SpinLock<T> {
             None => f.write_str("<locked>"),
         }
     }
+}
+
+/// A wait for another vCPU that takes ten seconds is a bug: better a message than a silent loop.
+pub fn stuck(start: u64, what: &str) {
+    assert!(crate::time::monotonic_ns().saturating_sub(start) < 10_000_000_000, "stuck at {what}");
 }
 
 /// Holds a [`SpinLock`] until it is dropped.

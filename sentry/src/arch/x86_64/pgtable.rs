@@ -80,6 +80,7 @@ pub(super) fn init(boot_pgd: u64) {
         for va in [abi::boot::KVM_PHYSMAP, KVM_STACKS] {
             let _ = kernel_table(va, 2);
         }
+        fill_reserve();
     }
 }
 
@@ -159,11 +160,35 @@ fn kernel_table(va: u64, level: u32) -> Option<u64> {
     for l in (level + 1..=3).rev() {
         let e = entry(table, va, l);
         if load(e) & PRESENT == 0 {
-            store(e, new_table()? | kernel_flags());
+            store(e, reserved_table()? | kernel_flags());
         }
         table = load(e) & ADDRESS;
     }
     Some(table)
+}
+
+/// Pages for kernel tables, kept apart: memory is mapped when there is none left to make a table from. One extent
+/// needs at most three.
+static RESERVE: SpinLock<[u64; 4]> = SpinLock::new([0; 4]);
+
+fn reserved_table() -> Option<u64> {
+    let kept = RESERVE.lock().iter_mut().find(|page| **page != 0).map(core::mem::take);
+    kept.or_else(new_table)
+}
+
+/// Fills the reserve up, when there is memory.
+fn fill_reserve() {
+    loop {
+        if RESERVE.lock().iter().all(|page| *page != 0) {
+            return;
+        }
+        let Some(page) = new_table() else { return };
+        let mut reserve = RESERVE.lock();
+        match reserve.iter_mut().find(|page| **page == 0) {
+            Some(slot) => *slot = page,
+            None => SPARE_TABLES.lock().push(page),
+        }
+    }
 }
 
 static KERNEL_TABLES: SpinLock<()> = SpinLock::new(());
@@ -173,6 +198,8 @@ pub(super) fn map_kernel(va: u64, gpa: u64) -> Option<()> {
     let _guard = KERNEL_TABLES.lock();
     let table = kernel_table(va, 0)?;
     store(entry(table, va, 0), gpa | kernel_flags() | NO_EXEC);
+    drop(_guard);
+    fill_reserve();
     Some(())
 }
 
@@ -193,6 +220,13 @@ pub(super) fn map_extent(gpa: u64, len: u64) -> Option<()> {
         at += HUGE_PAGE_SIZE;
     }
     Some(())
+}
+
+/// After an extent was added: the next one will need tables too.
+pub(super) fn extent_added() {
+    if port::flavour() != Flavour::Systrap {
+        fill_reserve();
+    }
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);

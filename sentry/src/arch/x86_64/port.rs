@@ -209,12 +209,14 @@ fn wait_for(space: u64, generation: u64) {
     count(&COUNTERS.waits);
     kick_holders(space, generation);
     let mut turns = 0u32;
+    let start = crate::time::monotonic_ns();
     while !grace_passed(space, generation) {
         core::hint::spin_loop();
         turns += 1;
         if turns.is_multiple_of(20_000) {
             kick_holders(space, generation);
             super::hostcall::relax();
+            crate::sync::stuck(start, "a vCPU that does not enter the kernel");
         }
     }
 }
