@@ -38,10 +38,11 @@ fn enter(current: &CurrentTask) {
     let mm = current.mm_ref();
     sched::activate(&mm);
     sched::arm();
-    fpu::load(&mut current.fpu.lock());
+    let mut fpu = current.fpu.lock();
+    fpu::load(&mut fpu);
     let mut ctx = current.ctx_mut();
     cpu::set_frame(&ctx);
-    port::enter_user(&mut ctx, mm.space());
+    port::enter_user(&mut ctx, mm.space(), &mut fpu, &current.bases);
 }
 
 /// Serves what brought the task into the kernel.

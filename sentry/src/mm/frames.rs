@@ -513,6 +513,21 @@ impl core::fmt::Debug for FrameRef {
     }
 }
 
+/// 2^`order` frames of the user zone, zeroed, for a stub's area. Returns the address.
+pub fn alloc_area(order: u8) -> Option<u64> {
+    let (gpa, clean) = alloc_block(Zone::User, order)?;
+    if !clean {
+        // SAFETY: the block is ours alone.
+        unsafe { ptr::write_bytes(physmap(gpa), 0, (PAGE_SIZE as usize) << order) };
+    }
+    Some(gpa)
+}
+
+/// Gives an area back, whose stub has ended.
+pub fn free_area(gpa: u64, order: u8) {
+    free_block(gpa, order);
+}
+
 /// Copies raw bytes between guest memory and a buffer of the kernel.
 ///
 /// # Safety

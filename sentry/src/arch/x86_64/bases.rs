@@ -119,6 +119,17 @@ impl Bases {
         }
     }
 
+    /// The kept values, FS first.
+    pub(super) fn kept(&self) -> (u64, u64) {
+        (self.fs.load(Ordering::Relaxed), self.gs.load(Ordering::Relaxed))
+    }
+
+    /// Keeps these values.
+    pub(super) fn keep(&self, fs: u64, gs: u64) {
+        self.fs.store(fs, Ordering::Relaxed);
+        self.gs.store(gs, Ordering::Relaxed);
+    }
+
     /// For exec: both 0.
     pub fn reset_running(&self) {
         self.set_running_fs(0);

@@ -14,7 +14,7 @@ pub fn host_call<C: HostCall>(call: &C) -> i64 {
     unsafe {
         block.write_volatile(HostCallBlock { nr: C::NR, args: call.to_args(), ret: -38 });
         match port::flavour() {
-            Flavour::Systrap => super::port::systrap_host_call(),
+            Flavour::Systrap => super::systrap::host_call(),
             _ => asm!("out dx, al", in("dx") HOSTCALL_PORT, in("al") 0u8, options(nostack)),
         }
         (&raw const (*block).ret).read_volatile()

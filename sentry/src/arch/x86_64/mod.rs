@@ -11,6 +11,7 @@ pub mod hostcall;
 pub mod pgtable;
 pub mod port;
 pub mod stack;
+pub mod systrap;
 pub mod traps;
 pub mod tsc;
 pub mod vdso;

@@ -5,6 +5,7 @@
 //! entries that are not present: a frame that the program may not touch now (PROT_NONE).
 
 use super::port::{self, Flavour};
+use super::systrap::Stub;
 use crate::errno::{Errno, Result};
 use crate::mm::frames::{self, FrameRef, physmap};
 use crate::sync::{Once, SpinLock};
@@ -239,7 +240,18 @@ pub struct Space {
     kin: u64,
     tables: AtomicU32,
     invalidations: AtomicU64,
+    /// `systrap`: what was taken away last, and the stub of each vCPU.
+    recent: SpinLock<Recent>,
+    stubs: SpinLock<Vec<Option<Stub>>>,
 }
+
+/// Ranges of the last invalidations, for stubs that unmap them one by one.
+struct Recent {
+    ranges: [(u64, u64); RECENT],
+}
+
+/// Invalidations that are remembered.
+const RECENT: usize = 32;
 
 /// Frames taken out of an address space, to be dropped after the grace period.
 pub type Removed = Vec<FrameRef>;
@@ -256,11 +268,23 @@ impl Space {
         };
         if let Some(Spare { root, tables, .. }) = spare {
             let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-            return Ok(Self { root, id, kin, tables: AtomicU32::new(tables), invalidations: AtomicU64::new(1) });
+            return Ok(Self::with_root(root, id, kin, tables));
         }
         let root = new_root().ok_or(Errno::ENOMEM)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { root, id, kin, tables: AtomicU32::new(0), invalidations: AtomicU64::new(1) })
+        Ok(Self::with_root(root, id, kin, 0))
+    }
+
+    fn with_root(root: u64, id: u64, kin: u64, tables: u32) -> Self {
+        Self {
+            root,
+            id,
+            kin,
+            tables: AtomicU32::new(tables),
+            invalidations: AtomicU64::new(1),
+            recent: SpinLock::new(Recent { ranges: [(0, 0); RECENT] }),
+            stubs: SpinLock::new(Vec::new()),
+        }
     }
 
     /// Guest-physical address of the top-level table.
@@ -278,9 +302,41 @@ impl Space {
         self.invalidations.load(Ordering::SeqCst)
     }
 
-    /// Notes that translations were taken away or lost rights: each vCPU flushes before it runs the program again.
-    pub fn invalidate(&self) {
-        self.invalidations.fetch_add(1, Ordering::SeqCst);
+    /// Notes that translations of a range were taken away or lost rights: each vCPU flushes before it runs the
+    /// program again.
+    pub fn invalidate(&self, start: u64, end: u64) {
+        if port::flavour() != Flavour::Systrap {
+            self.invalidations.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+        let mut recent = self.recent.lock();
+        let number = self.invalidations.load(Ordering::SeqCst) + 1;
+        recent.ranges[number as usize % RECENT] = (start, end);
+        self.invalidations.store(number, Ordering::SeqCst);
+    }
+
+    /// The ranges invalidated after the first `since`; `None` where that is too long ago.
+    pub(super) fn invalidated_since(&self, since: u64) -> Option<Vec<(u64, u64)>> {
+        let recent = self.recent.lock();
+        let now = self.invalidations.load(Ordering::SeqCst);
+        if since == 0 || now - since > RECENT as u64 {
+            return None;
+        }
+        Some((since + 1..=now).map(|n| recent.ranges[n as usize % RECENT]).collect())
+    }
+
+    /// Takes the stub of a vCPU, to run in it.
+    pub(super) fn take_stub(&self, cpu: usize) -> Option<Stub> {
+        self.stubs.lock().get_mut(cpu)?.take()
+    }
+
+    /// Puts it back.
+    pub(super) fn put_stub(&self, cpu: usize, stub: Stub) {
+        let mut stubs = self.stubs.lock();
+        while stubs.len() <= cpu {
+            stubs.push(None);
+        }
+        stubs[cpu] = Some(stub);
     }
 
     fn table(&self, va: u64, level: u32, make: bool) -> Result<Option<u64>> {
@@ -320,7 +376,10 @@ impl Space {
             store(entry(table, i * PAGE_SIZE, 0), (base + i * PAGE_SIZE) | flags);
         }
         store(e, table | TABLE);
-        self.invalidate();
+        // The same frames with the same rights: stubs have nothing to unmap.
+        if port::flavour() != Flavour::Systrap {
+            self.invalidate(0, 0);
+        }
         Ok(())
     }
 
@@ -379,7 +438,7 @@ impl Space {
         if old & (PRESENT | HIDDEN) == 0 {
             return Ok(None);
         }
-        self.invalidate();
+        self.invalidate(va, va + PAGE_SIZE);
         // SAFETY: the entry owned a reference, which it has just lost.
         Ok(Some(unsafe { FrameRef::from_raw(old & ADDRESS) }))
     }
@@ -469,7 +528,7 @@ impl Space {
             }
         })?;
         if removed.len() != before {
-            self.invalidate();
+            self.invalidate(start, end);
         }
         Ok(())
     }
@@ -494,7 +553,7 @@ impl Space {
             }
         })?;
         if weaker {
-            self.invalidate();
+            self.invalidate(start, end);
         }
         Ok(())
     }
@@ -544,7 +603,7 @@ impl Space {
             }
         })?;
         if weaker {
-            self.invalidate();
+            self.invalidate(start, end);
         }
         result
     }
@@ -568,7 +627,7 @@ impl Space {
                 Err(error) => result = Err(error),
             }
         })?;
-        self.invalidate();
+        self.invalidate(from, from + len);
         result
     }
 
@@ -658,6 +717,7 @@ fn release_root(root: u64) {
 impl Drop for Space {
     /// The owner has unmapped everything and no vCPU has the tables loaded.
     fn drop(&mut self) {
+        super::systrap::release(core::mem::take(self.stubs.get_mut()));
         let tables = self.tables.load(Ordering::Relaxed);
         if tables <= MAX_SPARE_TABLES {
             let mut spares = SPARE_SPACES.lock();

@@ -2,7 +2,8 @@
 
 use super::context::UserContext;
 use super::pgtable::Space;
-use super::{apic, cpu, entry, tsc};
+use super::fpu::FpuState;
+use super::{Bases, apic, cpu, entry, systrap, tsc};
 use abi::boot::PlatformKind;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
@@ -94,7 +95,7 @@ pub fn next_generation() -> u64 {
 /// Runs the program until it enters the kernel: `ctx.vector` says why.
 ///
 /// Before that this vCPU runs a flush of its own if translations of `space` were taken away since its last one.
-pub fn enter_user(ctx: &mut UserContext, space: &Space) {
+pub fn enter_user(ctx: &mut UserContext, space: &Space, fpu: &mut FpuState, bases: &Bases) {
     let this = cpu::this();
     // The generation is published first: whoever takes translations away after the check below sees that this vCPU
     // may use them, and kicks or waits.
@@ -110,12 +111,15 @@ pub fn enter_user(ctx: &mut UserContext, space: &Space) {
         match flavour() {
             Flavour::Pvm => entry::runsc_enter_user_pvm(ctx),
             Flavour::Hardware => entry::runsc_enter_user_hw(ctx),
-            Flavour::Systrap => systrap_enter(ctx, space),
+            Flavour::Systrap => systrap::enter(ctx, space, fpu, bases),
         }
     }
     this.user_generation.store(0, Ordering::SeqCst);
     if ctx.vector == 14 {
         count(&COUNTERS.faults);
+        if flavour() == Flavour::Systrap {
+            return;
+        }
         ctx.cr2 = cpu::cr2();
     }
 }
@@ -234,7 +238,7 @@ pub fn kick_holders(space: u64, generation: u64) {
 /// Interrupts another vCPU, so that it enters the kernel or leaves its idle loop.
 pub fn kick(cpu: usize) {
     match flavour() {
-        Flavour::Systrap => systrap_kick(cpu),
+        Flavour::Systrap => systrap::kick(cpu),
         _ => apic::kick(cpu),
     }
 }
@@ -243,7 +247,7 @@ pub fn kick(cpu: usize) {
 pub fn arm_timer(ns: u64) {
     count(&COUNTERS.arms);
     match flavour() {
-        Flavour::Systrap => systrap_arm(ns),
+        Flavour::Systrap => systrap::arm(ns),
         _ => apic::arm(ns),
     }
 }
@@ -276,7 +280,7 @@ pub fn idle(ready: impl Fn() -> bool) {
                 unsafe { asm!("sti", "hlt", "cli") };
             }
         }
-        Flavour::Systrap => systrap_idle(ready()),
+        Flavour::Systrap => systrap::idle(ready()),
     }
 }
 
@@ -284,10 +288,3 @@ pub fn idle(ready: impl Fn() -> bool) {
 pub fn spin_clock() -> u64 {
     tsc::read()
 }
-
-// The systrap port follows; until then no sandbox boots with that flavour.
-pub(super) fn systrap_host_call() {}
-fn systrap_enter(_ctx: &mut UserContext, _space: &Space) {}
-fn systrap_kick(_cpu: usize) {}
-fn systrap_arm(_ns: u64) {}
-fn systrap_idle(_ready: bool) {}
