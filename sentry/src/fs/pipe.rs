@@ -123,6 +123,11 @@ impl Pipe {
         Ok(end)
     }
 
+    /// Opens a pipe that has no name, through /proc/PID/fd: that never waits for the other end.
+    fn reopen(self: &Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn FileOps>> {
+        Ok(self.end(request.reads(), request.writes()))
+    }
+
     fn publish(&self, state: &State) {
         self.bytes.store(state.buffers.iter().map(|b| b.len).sum(), Ordering::Release);
         self.used.store(state.buffers.len(), Ordering::Release);
@@ -474,7 +479,7 @@ pub fn new(flags: u32, uid: u32, gid: u32) -> (Arc<OpenFile>, Arc<OpenFile>) {
         Attr { mode: c::S_IFIFO | 0o600, uid, gid },
         name.as_bytes(),
         None,
-        Some(Box::new(move |request: &OpenRequest<'_>| reopen.open_fifo(request))),
+        Some(Box::new(move |request: &OpenRequest<'_>| reopen.reopen(request))),
     );
     let read = OpenFile::new(path.clone(), pipe.end(true, false), c::O_RDONLY | flags);
     let write = OpenFile::new(path, pipe.end(false, true), c::O_WRONLY | flags);
