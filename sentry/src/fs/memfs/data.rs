@@ -505,13 +505,25 @@ impl Data {
         out
     }
 
-    /// Gives back clean pages that nobody maps; returns their number.
+    /// Gives back clean pages that nobody maps; returns their number. Neither waits nor allocates: it is called when
+    /// memory runs out, perhaps with this file locked.
     pub fn shrink(&self) -> usize {
-        let gone: Vec<Page> = {
-            let mut pages = self.pages.lock();
-            pages.map.extract_if(.., |_, p| !p.dirty && p.frame.refs() == 1).map(|e| e.1).collect()
-        };
-        gone.len()
+        let mut total = 0;
+        loop {
+            let gone: SmallVec<[Page; 32]> = {
+                let Some(mut pages) = self.pages.try_lock() else { return total };
+                pages
+                    .map
+                    .extract_if(.., |_, p| !p.dirty && p.frame.refs() == 1)
+                    .take(32)
+                    .map(|e| e.1)
+                    .collect()
+            };
+            total += gone.len();
+            if gone.len() < 32 {
+                return total;
+            }
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Unit tests of the VFS, over file systems in memory and over a temporary directory of the host.
 
-mod calls;
 mod data;
 mod differential;
 mod objects;

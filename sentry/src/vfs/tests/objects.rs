@@ -11,6 +11,7 @@ use crate::kernel::timer;
 use crate::mm::io::{SliceSink, SliceSource};
 use crate::sync::Events;
 use crate::vfs::locks::{FileLocks, LockOwner, RangeLock};
+use crate::vfs::open::{OpenHow, open_found};
 use crate::vfs::uapi::EpollEvent;
 use crate::vfs::{FdTable, OpenFile};
 use linux_raw_sys::general as c;
@@ -76,6 +77,19 @@ fn pipes_end_and_refuse() {
     assert_eq!(read(&r, 10).expect("read"), b"one", "packets stay apart");
     assert_eq!(read(&r, 2).expect("read"), b"tw", "the rest of a packet is lost");
     assert_eq!(read(&r, 2), Err(Errno::EAGAIN));
+}
+
+#[test]
+fn a_pipe_opened_again_does_not_wait() {
+    let (r, w) = pipe::new(0, 0, 0);
+    write(&w, b"kept").expect("write");
+    drop(w);
+    let fs = memory();
+    let ctx = superuser(&fs);
+    let how = OpenHow { flags: c::O_RDONLY, ..OpenHow::default() };
+    let again = open_found(&ctx, r.path.clone(), &how, false).expect("open");
+    assert_eq!(read(&again, 10).expect("read"), b"kept");
+    assert_eq!(read(&again, 10).expect("read"), b"");
 }
 
 #[test]

@@ -45,7 +45,9 @@ fn flags_text(mount: &Mount) -> String {
 fn visible(of: Of) -> Result<Vec<(Arc<Mount>, Vec<u8>)>> {
     let fs = crate::vfs::hooks::kernel().fs(of.tid).ok_or(crate::errno::Errno::EINVAL)?;
     let root = fs.root();
-    let list = fs.ns().mounts().into_iter();
+    let mut list = fs.ns().mounts();
+    list.sort_by_key(|m| m.id);
+    let list = list.into_iter();
     Ok(list.filter_map(|m| m.root_path().to_bytes_reachable(&root).map(|at| (m, at))).collect())
 }
 
