@@ -1,1 +1,176 @@
-//! Placeholder of the first build.
+//! What the tests of the whole product share: the binary, the platforms that work here, bundles, and running a
+//! program natively and in the sandbox.
+
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The `runsc` binary: `RUNSC`, or the one beside the tests in the target directory.
+///
+/// # Panics
+/// Where there is none: the tests cannot run.
+pub fn runsc() -> PathBuf {
+    if let Some(path) = std::env::var_os("RUNSC") {
+        return PathBuf::from(path);
+    }
+    let own = std::env::current_exe().unwrap_or_default();
+    let path = own.ancestors().nth(2).map(|dir| dir.join("runsc")).unwrap_or_default();
+    assert!(path.exists(), "no runsc at {}: cargo build -p runsc", path.display());
+    path
+}
+
+/// Platforms that `runsc platforms` calls usable here. What is not usable is printed, so that a run shows it.
+pub fn platforms() -> &'static [String] {
+    static PLATFORMS: OnceLock<Vec<String>> = OnceLock::new();
+    PLATFORMS.get_or_init(|| {
+        let output = Command::new(runsc()).arg("platforms").output();
+        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        let mut usable = Vec::new();
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next()) {
+                (Some(name @ ("kvm" | "systrap")), Some("usable:")) => usable.push(name.to_string()),
+                (Some("kvm" | "systrap"), _) => eprintln!("not tested here: {line}"),
+                _ => {}
+            }
+        }
+        assert!(!usable.is_empty(), "no platform is usable here:\n{text}");
+        usable
+    })
+}
+
+/// Capabilities of the tests' processes: what root has without those that no container gets.
+const CAPABILITIES: [&str; 16] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_NICE",
+    "CAP_MKNOD",
+    "CAP_SETFCAP",
+    "CAP_SYS_ADMIN",
+    "CAP_IPC_LOCK",
+];
+
+/// A bundle in a directory of its own.
+pub struct Bundle {
+    dir: TempDir,
+    config: Value,
+}
+
+impl Bundle {
+    /// A bundle whose root is `root`, with the usual mounts, that runs `args`.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn new(root: &Path, args: &[&str]) -> io::Result<Self> {
+        let mount = |destination: &str, kind: &str, options: &[&str]| {
+            json!({"destination": destination, "type": kind, "source": kind, "options": options})
+        };
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": {"uid": 0, "gid": 0},
+                "args": args,
+                "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp", "LANG=C"],
+                "cwd": "/tmp",
+                "capabilities": {
+                    "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES,
+                },
+            },
+            "root": {"path": root},
+            "hostname": "sandbox",
+            "mounts": [
+                mount("/proc", "proc", &[]),
+                mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=65536k"]),
+                mount("/dev/pts", "devpts", &[]),
+                mount("/dev/shm", "tmpfs", &[]),
+                mount("/sys", "sysfs", &[]),
+                mount("/tmp", "tmpfs", &["mode=1777"]),
+            ],
+            "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "network"}]},
+        });
+        Ok(Self { dir: tempfile::tempdir()?, config })
+    }
+
+    /// The configuration, to change it.
+    pub fn config(&mut self) -> &mut Value {
+        &mut self.config
+    }
+
+    /// Runs it in the foreground. The sandbox is killed after `limit`.
+    ///
+    /// # Errors
+    /// Of starting the command; a time-out is one too.
+    pub fn run(&self, platform: &str, stdin: &[u8], limit: Duration) -> io::Result<Output> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let config = self.dir.path().join("config.json");
+        std::fs::write(&config, serde_json::to_vec_pretty(&self.config)?)?;
+        let id = format!("test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut command = Command::new(runsc());
+        command.arg("--root").arg(self.dir.path().join("state"));
+        command.args(["--platform", platform, "run", "--bundle"]).arg(self.dir.path()).arg(&id);
+        finish(command, stdin, limit)
+    }
+}
+
+/// Runs a command with this standard input to its end, at most for `limit`.
+///
+/// # Errors
+/// Of starting it; [`io::ErrorKind::TimedOut`].
+pub fn finish(mut command: Command, stdin: &[u8], limit: Duration) -> io::Result<Output> {
+    let out = tempfile::NamedTempFile::new()?;
+    let err = tempfile::NamedTempFile::new()?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(out.reopen()?)
+        .stderr(err.reopen()?)
+        .spawn()?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // A program that does not read its input closes the pipe.
+        let _ = pipe.write_all(stdin);
+    }
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if start.elapsed() > limit {
+            let _ = child.kill();
+            let _ = child.wait();
+            let text = String::from_utf8_lossy(&std::fs::read(out.path())?).into_owned()
+                + &String::from_utf8_lossy(&std::fs::read(err.path())?);
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{command:?} took too long:\n{text}")));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    Ok(Output { status, stdout: std::fs::read(out.path())?, stderr: std::fs::read(err.path())? })
+}
+
+/// Compiles a program of `tests/programs` statically and returns where it is.
+///
+/// # Panics
+/// Where it does not compile.
+pub fn compile(name: &str, into: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(format!("{name}.c"));
+    let binary = into.join(name);
+    let output = Command::new("gcc")
+        .args(["-O1", "-w", "-static", "-pthread", "-o"])
+        .args([&binary, &source])
+        .output()
+        .unwrap_or_else(|e| panic!("gcc: {e}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    binary
+}
