@@ -1,8 +1,8 @@
 //! Builds the sentry as a freestanding image and flattens it, so that the binary can embed it.
 //!
 //! A nested cargo builds `sentry-image` for the address layout of each platform: it needs its own code model and
-//! linker script, which a workspace build cannot give to one package. `RUNSC_SENTRY_IMAGE_KVM` names a flat image to
-//! embed instead.
+//! linker script, which a workspace build cannot give to one package. `RUNSC_SENTRY_IMAGE_KVM` and
+//! `RUNSC_SENTRY_IMAGE_SYSTRAP` name flat images to embed instead.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,10 @@ struct Layout {
     base: u64,
 }
 
-const LAYOUTS: &[Layout] = &[Layout { name: "kvm", code_model: "kernel", base: 0xffff_ffff_8000_0000 }];
+const LAYOUTS: &[Layout] = &[
+    Layout { name: "kvm", code_model: "kernel", base: 0xffff_ffff_8000_0000 },
+    Layout { name: "systrap", code_model: "small", base: 0x4000_0000 },
+];
 /// Every name of a layout that the sources may test for.
 const LAYOUT_NAMES: &str = "\"kvm\",\"systrap\"";
 const TARGET: &str = "x86_64-unknown-linux-gnu";

@@ -7,10 +7,12 @@
 pub mod clock;
 mod error;
 pub mod host;
+mod image;
 pub mod jail;
 pub mod kvm;
 pub mod memory;
 pub mod process;
+pub mod systrap;
 pub mod terminal;
 
 use std::convert::Infallible;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 
 pub use error::Error;
 pub use host::{HostServices, Outcome};
+pub use image::Image;
 
 /// A machine that is ready to run.
 pub trait Machine {

@@ -3,16 +3,21 @@
 //! The guest writes this memory while the VMM reads it, so nothing here hands out a reference into it: bytes are
 //! copied through raw pointers, or named to the kernel as an `iovec`.
 
+pub mod zones;
+
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use abi::HUGE_PAGE_SIZE;
 use abi::boot::{Extent, Zone};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use self::zones::Zones;
 use crate::Error;
 
+/// Bytes of the extent that is there at boot.
+pub const BOOT_EXTENT: u64 = 32 << 20;
 /// Most extents of a machine.
 pub const MAX_EXTENTS: usize = 512;
 /// Where extents beyond the boot extent begin.
@@ -46,23 +51,47 @@ pub struct GuestMemory {
     limit: u64,
     grow: Mutex<u64>,
     sink: OnceLock<Box<dyn ExtentSink>>,
+    /// Where the memory lies in two files that other processes map; else it is anonymous.
+    zones: Option<Zones>,
 }
 
 impl GuestMemory {
     /// Memory with a boot extent of `boot` bytes at address 0 and at most `limit` bytes altogether.
     pub fn new(boot: u64, limit: u64) -> Result<Self, Error> {
-        let extents = (0..MAX_EXTENTS).map(|_| OnceLock::new()).collect();
-        let memory = Self {
-            extents,
-            count: AtomicUsize::new(0),
-            total: AtomicU64::new(0),
-            limit: limit.max(boot),
-            grow: Mutex::new(GROW_BASE),
-            sink: OnceLock::new(),
-        };
+        let memory = Self::empty(limit.max(boot), None);
         let host = map_anonymous(boot, false).map_err(|source| Error::Memory { bytes: boot, source })?;
         memory.push(Mapped { gpa: 0, len: boot, host });
         Ok(memory)
+    }
+
+    /// Memory in two zones, each a file that other processes can map, with a boot extent of `kernel` bytes in the
+    /// one and of `user` bytes in the other.
+    pub fn zoned(kernel: u64, user: u64, limit: u64) -> Result<Self, Error> {
+        let limit = limit.max(kernel + user).next_multiple_of(HUGE_PAGE_SIZE);
+        let memory = Self::empty(limit, Some(Zones::new(limit)?));
+        for (zone, len) in [(Zone::Kernel, kernel), (Zone::User, user)] {
+            memory
+                .grow(len, zone)
+                .map_err(|errno| Error::Memory { bytes: len, source: io::Error::from_raw_os_error(errno) })?;
+        }
+        Ok(memory)
+    }
+
+    fn empty(limit: u64, zones: Option<Zones>) -> Self {
+        Self {
+            extents: (0..MAX_EXTENTS).map(|_| OnceLock::new()).collect(),
+            count: AtomicUsize::new(0),
+            total: AtomicU64::new(0),
+            limit,
+            grow: Mutex::new(GROW_BASE),
+            sink: OnceLock::new(),
+            zones,
+        }
+    }
+
+    /// The zones, where the memory lies in such.
+    pub fn zones(&self) -> Option<&Zones> {
+        self.zones.as_ref()
     }
 
     /// Sets who is told of extents, and tells of those that are there.
@@ -107,6 +136,11 @@ impl GuestMemory {
         let slot = self.count.load(Ordering::Relaxed);
         if slot >= MAX_EXTENTS || self.total().saturating_add(len) > self.limit {
             return Err(libc::ENOMEM);
+        }
+        if let Some(zones) = &self.zones {
+            let (gpa, host) = zones.take(zone, len).ok_or(libc::ENOMEM)?;
+            self.push(Mapped { gpa, len, host });
+            return Ok(gpa);
         }
         let mut gpa = *next;
         if gpa < HOLE.end && gpa + len > HOLE.start {
@@ -177,12 +211,25 @@ impl GuestMemory {
         Ok(word.fetch_or(bits, Ordering::SeqCst))
     }
 
+    /// A word that the guest accesses atomically, such as a futex.
+    pub fn word(&self, gpa: u64) -> Result<&AtomicU32, OutOfRange> {
+        if !gpa.is_multiple_of(4) {
+            return Err(OutOfRange);
+        }
+        let host = self.host(gpa, 4)?;
+        // SAFETY: `host` is 4-aligned, lies in a mapping that lives as long as `self`, and is accessed atomically.
+        Ok(unsafe { AtomicU32::from_ptr(host as *mut u32) })
+    }
+
     /// Gives the pages of a range back to the host; they read as zeros afterwards.
     pub fn release(&self, gpa: u64, len: u64) -> Result<(), i32> {
         if !gpa.is_multiple_of(abi::PAGE_SIZE) || !len.is_multiple_of(abi::PAGE_SIZE) {
             return Err(libc::EINVAL);
         }
         let host = self.host(gpa, len).map_err(|_| libc::EFAULT)?;
+        if let Some(zones) = &self.zones {
+            return zones.release(gpa, len);
+        }
         // SAFETY: the range is part of a mapping that this type owns; dropping its contents cannot break Rust's
         // rules because no reference to it exists.
         let done = unsafe { libc::madvise(host as *mut libc::c_void, len as usize, libc::MADV_DONTNEED) };
@@ -192,6 +239,9 @@ impl GuestMemory {
 
 impl Drop for GuestMemory {
     fn drop(&mut self) {
+        if self.zones.is_some() {
+            return;
+        }
         for mapped in self.iter() {
             unmap(mapped.host, mapped.len);
         }
@@ -234,9 +284,9 @@ fn map_anonymous(len: u64, huge: bool) -> io::Result<u64> {
     Ok(start)
 }
 
-fn unmap(start: u64, len: u64) {
+pub(crate) fn unmap(start: u64, len: u64) {
     if len != 0 {
-        // SAFETY: only called for ranges of mappings made by `map_anonymous` that nothing refers to.
+        // SAFETY: only called for ranges of mappings made by this module that nothing refers to.
         unsafe { libc::munmap(start as *mut libc::c_void, len as usize) };
     }
 }

@@ -22,6 +22,19 @@ const fn kvm(direction: u32, number: u32, size: usize) -> u32 {
 
 /// Requests of ioctl(2), each with its reason.
 fn requests() -> Vec<u32> {
+    vec![
+        libc::FIONBIO as u32, // control connections do not block
+        libc::TCGETS as u32,  // the container's terminal
+        libc::TCSETS as u32,
+        libc::TCSETSW as u32,
+        libc::TCSETSF as u32,
+        libc::TIOCGWINSZ as u32, // its window size
+        libc::TIOCSWINSZ as u32,
+    ]
+}
+
+/// Requests of platform kvm.
+fn kvm_requests() -> Vec<u32> {
     use kvm_bindings as kb;
     vec![
         kvm(0, 0x80, 0),                                                // KVM_RUN: the guest runs
@@ -47,15 +60,14 @@ fn requests() -> Vec<u32> {
         kvm(0, 0xa3, 0),                            // KVM_GET_TSC_KHZ: for the boot information
         kvm(WRITE, 0xa3, size_of::<kb::kvm_enable_cap>()), // KVM_ENABLE_CAP: the split irqchip
         kvm(WRITE, 0xa7, size_of::<kb::kvm_xcrs>()), // KVM_SET_XCRS: extended state of a vCPU
-        libc::FIONBIO as u32,                       // control connections do not block
-        libc::TCGETS as u32,                        // the container's terminal
-        libc::TCSETS as u32,
-        libc::TCSETSW as u32,
-        libc::TCSETSF as u32,
-        libc::TIOCGWINSZ as u32, // its window size
-        libc::TIOCSWINSZ as u32,
     ]
 }
+
+/// System calls of platform systrap.
+const SYSTRAP: &[libc::c_long] = &[
+    libc::SYS_fallocate, // giving guest memory back
+    libc::SYS_wait4,     // the end of the sentry process
+];
 
 /// System calls that are allowed whatever their arguments, each with its reason.
 const ALWAYS: &[libc::c_long] = &[
@@ -118,9 +130,17 @@ fn equals(argument: u8, value: u32) -> Result<SeccompRule, Error> {
         .map_err(filter_error)
 }
 
-fn allowed() -> Result<BpfProgram, Error> {
+fn allowed(kvm: bool) -> Result<BpfProgram, Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|&nr| (nr, Vec::new())).collect();
-    let ioctls = requests().into_iter().map(|request| equals(1, request)).collect::<Result<_, _>>()?;
+    let mut requests = requests();
+    if kvm {
+        requests.extend(kvm_requests());
+    } else {
+        rules.extend(SYSTRAP.iter().map(|&nr| (nr, Vec::new())));
+        // The end of the sentry process.
+        rules.insert(libc::SYS_pidfd_send_signal, vec![equals(1, libc::SIGKILL as u32)?]);
+    }
+    let ioctls = requests.into_iter().map(|request| equals(1, request)).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_ioctl, ioctls);
     // No new code: memory that can be executed is neither made nor turned into such.
     for nr in [libc::SYS_mmap, libc::SYS_mprotect] {
@@ -155,9 +175,9 @@ fn without_clone3() -> Result<BpfProgram, Error> {
         .map_err(filter_error)
 }
 
-/// Installs the filter for this thread and all that it starts.
-pub fn install() -> Result<(), Error> {
-    let allowed = allowed()?;
+/// Installs the filter for this thread and all that it starts; `kvm` says for which platform.
+pub fn install(kvm: bool) -> Result<(), Error> {
+    let allowed = allowed(kvm)?;
     let without_clone3 = without_clone3()?;
     // In this order: the first filter does not allow seccomp(2).
     apply_filter(&without_clone3).map_err(filter_error)?;

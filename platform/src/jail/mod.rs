@@ -1,6 +1,6 @@
 //! Takes a process's access to its host away.
 //!
-//! After [`enter`] the process has an empty root, namespaces of its own without network, no capability that is not
+//! After [`isolate`] and [`lock`] the process has an empty root, namespaces of its own without network, no capability that is not
 //! needed for the donated files, no way to gain any, few resources, and the system calls of [`filter`] alone. What
 //! it works with, it holds as descriptors.
 
@@ -33,14 +33,19 @@ pub struct Jail<'a> {
     pub reads_files: bool,
     /// Whether it may write some of them.
     pub writes_files: bool,
+    /// Whether it works with KVM's descriptors.
+    pub kvm: bool,
     /// Where the number of a forbidden system call is written before the process ends.
     pub report: RawFd,
 }
 
-/// Goes into the jail. The process must have one thread.
-pub fn enter(jail: &Jail<'_>) -> Result<(), Error> {
-    isolate(jail.mount_point)?;
-    limit()?;
+/// Goes into the namespaces and the empty root of the jail. The process must have one thread.
+pub fn isolate(jail: &Jail<'_>) -> Result<(), Error> {
+    enter_namespaces(jail.mount_point)
+}
+
+/// Gives up what is left, once [`isolate`]d: capabilities, resources, system calls. The process must have one thread.
+pub fn lock(jail: &Jail<'_>) -> Result<(), Error> {
     let mut kept = 0u32;
     if jail.reads_files {
         kept |= 1 << CAP_DAC_READ_SEARCH;
@@ -48,9 +53,15 @@ pub fn enter(jail: &Jail<'_>) -> Result<(), Error> {
     if jail.writes_files {
         kept |= 1 << CAP_DAC_OVERRIDE;
     }
-    drop_capabilities(kept)?;
+    confine(kept)?;
     report_violations(jail.report)?;
-    filter::install()
+    filter::install(jail.kvm)
+}
+
+/// Limits resources and keeps no capability but those of `kept` (a mask of the first 32).
+pub(crate) fn confine(kept: u32) -> Result<(), Error> {
+    limit()?;
+    drop_capabilities(kept)
 }
 
 fn check(done: libc::c_int, operation: &'static str) -> Result<(), Error> {
@@ -58,7 +69,7 @@ fn check(done: libc::c_int, operation: &'static str) -> Result<(), Error> {
 }
 
 /// Namespaces and an empty root.
-fn isolate(mount_point: &Path) -> Result<(), Error> {
+fn enter_namespaces(mount_point: &Path) -> Result<(), Error> {
     let flags = libc::CLONE_NEWNS
         | libc::CLONE_NEWNET
         | libc::CLONE_NEWIPC

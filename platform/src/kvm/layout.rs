@@ -6,11 +6,11 @@ use abi::boot::{
 };
 use abi::{HOST_INTERFACE_VERSION, PAGE_SIZE};
 
+use super::Flavour;
 use super::cpuid::CpuFeatures;
 use super::paging::Tables;
-use super::{Flavour, Image};
-use crate::Error;
 use crate::memory::{GuestMemory, OutOfRange};
+use crate::{Error, Image};
 
 /// First address that programs cannot use.
 const USER_TOP: u64 = 0x7fff_ffff_f000;

@@ -6,7 +6,6 @@
 
 mod cpuid;
 mod flavour;
-mod image;
 mod interrupt;
 mod layout;
 mod paging;
@@ -21,16 +20,13 @@ use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_enable_cap, kvm_userspace_memory_r
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 pub use self::flavour::Flavour;
-pub use self::image::Image;
 pub use self::selftest::{Verdict, run as self_test};
 
 use self::cpuid::CpuFeatures;
 use self::interrupt::EventLine;
 use crate::memory::{ExtentSink, GuestMemory};
-use crate::{Error, HostServices, Machine, clock};
+use crate::{Error, HostServices, Image, Machine, clock};
 
-/// Bytes of the extent that is there at boot.
-pub const BOOT_EXTENT: u64 = 32 << 20;
 /// `_IO(KVMIO, 0x44)`: how many pages of page tables KVM may keep for a VM; no crate has it.
 const KVM_SET_NR_MMU_PAGES: libc::c_ulong = 0xae44;
 /// Pages of shadow page tables that a VM may have. It is a bound; they are made as they are used.

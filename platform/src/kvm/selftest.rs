@@ -12,9 +12,9 @@ use abi::{HOST_INTERFACE_VERSION, PAGE_SIZE};
 use kvm_ioctls::VcpuExit;
 use zerocopy::IntoBytes;
 
-use super::{BOOT_EXTENT, Device, Flavour, Image, KvmMachine};
-use crate::memory::GuestMemory;
-use crate::{Error, process};
+use super::{Device, Flavour, KvmMachine};
+use crate::memory::{BOOT_EXTENT, GuestMemory};
+use crate::{Error, Image, process};
 
 /// I/O port of the report.
 const REPORT_PORT: u16 = 0x501;
@@ -148,7 +148,7 @@ fn attempt(device: &Device) -> Result<Flavour, Error> {
     };
     let mut bytes = payload.to_vec();
     bytes[..START as usize].copy_from_slice(header.as_bytes());
-    let image = Image::new(&bytes)?;
+    let image = Image::new(&bytes, KVM_IMAGE_BASE)?;
     let memory = Arc::new(GuestMemory::new(BOOT_EXTENT, BOOT_EXTENT)?);
     let mut machine = KvmMachine::with_tables(device, &image, &[], 1, memory, |tables| {
         tables.map_user(USER_VA, IMAGE_GPA + PAGE_SIZE)

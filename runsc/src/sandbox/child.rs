@@ -7,27 +7,32 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use abi::boot::{KVM_IMAGE_BASE, SYSTRAP_IMAGE_BASE};
 use platform::host::Parts;
 use platform::host::files::Directory;
 use platform::host::streams::Stream;
 use platform::jail::{self, Jail};
-use platform::kvm::{BOOT_EXTENT, Device, Image, KvmMachine};
-use platform::memory::GuestMemory;
-use platform::{HostServices, Machine, Outcome, process};
+use platform::kvm::KvmMachine;
+use platform::memory::{BOOT_EXTENT, GuestMemory};
+use platform::systrap::{self, SystrapMachine};
+use platform::{HostServices, Image, Machine, Outcome, process};
 
+use super::choose::Taken;
 use super::streams::Console;
 use super::sync::{self, Message};
 use crate::error::Error;
 
 /// The sentry for KVM.
 const SENTRY_KVM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sentry-kvm.bin"));
+/// The sentry for systrap.
+const SENTRY_SYSTRAP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sentry-systrap.bin"));
 /// Severity of a line of the system-call trace.
 const LEVEL_STRACE: u64 = 4;
 
 /// Everything that a sandbox works with, opened by the command that makes it.
 pub struct Sandbox {
-    /// The KVM device.
-    pub device: Device,
+    /// The platform that was taken.
+    pub platform: Taken,
     /// Serialised launch specification.
     pub spec: Vec<u8>,
     /// Number of vCPUs.
@@ -68,7 +73,7 @@ pub fn run(sandbox: Sandbox) -> i32 {
 
 fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     let Sandbox {
-        device,
+        platform,
         spec,
         cpus,
         memory,
@@ -104,22 +109,40 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
         Console::None => -1,
         Console::Own(fd) | Console::New(fd) => fd.as_raw_fd(),
     };
-    let mut kept = vec![device.as_raw_fd(), listener.as_raw_fd(), sync.as_raw_fd(), console];
+    let mut kept = vec![listener.as_raw_fd(), sync.as_raw_fd(), console];
+    if let Taken::Kvm(device) = &platform {
+        kept.push(device.as_raw_fd());
+    }
     kept.extend(winch.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(debug_log.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(directories.iter().map(|d| d.fd.as_raw_fd()));
     kept.extend(streams.iter().map(|s| s.fd.as_raw_fd()));
     let report = close_inherited(null, debug_log.as_ref(), kept)?;
-    jail::enter(&Jail {
+    let jail = Jail {
         mount_point: &sandbox.mount_point,
         reads_files: !directories.is_empty(),
         writes_files: directories.iter().any(|d| d.writable),
+        kvm: matches!(platform, Taken::Kvm(_)),
         report,
-    })?;
-
-    let memory = Arc::new(GuestMemory::new(BOOT_EXTENT, memory)?);
-    let image = Image::new(SENTRY_KVM)?;
-    let machine = Box::new(KvmMachine::new(&device, &image, &spec, cpus, Arc::clone(&memory))?);
+    };
+    jail::isolate(&jail)?;
+    let (memory, machine): (_, Box<dyn Machine>) = match &platform {
+        Taken::Kvm(device) => {
+            jail::lock(&jail)?;
+            let memory = Arc::new(GuestMemory::new(BOOT_EXTENT, memory)?);
+            let image = Image::new(SENTRY_KVM, KVM_IMAGE_BASE)?;
+            let machine = KvmMachine::new(device, &image, &spec, cpus, Arc::clone(&memory))?;
+            (memory, Box::new(machine))
+        }
+        Taken::Systrap(host) => {
+            let memory = Arc::new(systrap::memory(memory)?);
+            let image = Image::new(SENTRY_SYSTRAP, SYSTRAP_IMAGE_BASE)?;
+            let machine = SystrapMachine::new(host, &image, &spec, cpus, Arc::clone(&memory))?;
+            // Its processes are made: this one forks no more.
+            jail::lock(&jail)?;
+            (memory, Box::new(machine))
+        }
+    };
     let (created, ended) = (Arc::clone(&sync), sync);
     let services = HostServices::new(Parts {
         memory,

@@ -1,4 +1,4 @@
-//! Which platform a sandbox gets, and whether this host's hypervisor may be used.
+//! Which platform a sandbox gets, and what this host can run.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -6,45 +6,85 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use platform::kvm::{self, Device};
+use platform::systrap::{self, Host};
 
 use crate::cli::Platform;
 use crate::error::Error;
 
-/// What is known of KVM on this host.
-pub enum Kvm {
-    /// It may be used: flavour of the hypervisor.
+/// What is known of a platform on this host.
+pub enum Verdict {
+    /// It may be used: flavour of the hypervisor, or frequency of the time-stamp counter in kHz.
     Usable(String),
     /// It may not: the reason.
     Refused(String),
 }
 
-/// Takes the platform that is asked for; opens its device.
-pub fn open(platform: Platform) -> Result<Device, Error> {
-    if platform == Platform::Systrap {
-        let reason = "this build does not have it yet; use --platform=kvm".into();
-        return Err(platform::Error::Unavailable { name: "systrap", reason }.into());
-    }
-    let device = Device::open()?;
-    match verdict() {
-        Kvm::Usable(_) => Ok(device),
-        Kvm::Refused(reason) => Err(platform::Error::SelfTest { reason }.into()),
+/// A platform that was taken, ready for a sandbox.
+pub enum Taken {
+    /// KVM, with its device.
+    Kvm(Device),
+    /// Systrap, with what is known of the host.
+    Systrap(Host),
+}
+
+/// Takes the platform that is asked for.
+pub fn open(platform: Platform) -> Result<Taken, Error> {
+    match platform {
+        Platform::Kvm => open_kvm(),
+        Platform::Systrap => open_systrap(),
+        // Where neither can be had, the hypervisor is the one to look after.
+        Platform::Auto => open_kvm().or_else(|kvm| open_systrap().map_err(|_| kvm)),
     }
 }
 
-/// The verdict of the self-test, which runs once a boot.
-pub fn verdict() -> Kvm {
+fn open_kvm() -> Result<Taken, Error> {
+    let device = Device::open()?;
+    match kvm_verdict() {
+        Verdict::Usable(_) => Ok(Taken::Kvm(device)),
+        Verdict::Refused(reason) => Err(platform::Error::SelfTest { reason }.into()),
+    }
+}
+
+fn open_systrap() -> Result<Taken, Error> {
+    let refuse = |reason| Err(platform::Error::Unavailable { name: "systrap", reason }.into());
+    match systrap_verdict() {
+        Verdict::Usable(khz) => match khz.parse() {
+            Ok(khz) => Ok(Taken::Systrap(Host::new(khz))),
+            Err(_) => refuse(format!("the frequency of the time-stamp counter is not known ({khz})")),
+        },
+        Verdict::Refused(reason) => refuse(reason),
+    }
+}
+
+/// The verdict on KVM, whose self-test runs once a boot.
+pub fn kvm_verdict() -> Verdict {
     let key = key();
-    if let Some(known) = cached(&key) {
+    if let Some(known) = cached("runsc-selftest", &key) {
         return known;
     }
     let found = match kvm::self_test() {
-        Ok(verdict) => Kvm::Usable(verdict.flavour.name().to_string()),
+        Ok(verdict) => Verdict::Usable(verdict.flavour.name().to_string()),
         // A device that cannot be opened now may be opened later: not kept.
-        Err(error @ platform::Error::KvmDevice { .. }) => return Kvm::Refused(error.to_string()),
-        Err(platform::Error::SelfTest { reason }) => Kvm::Refused(reason),
-        Err(error) => Kvm::Refused(error.to_string()),
+        Err(error @ platform::Error::KvmDevice { .. }) => return Verdict::Refused(error.to_string()),
+        Err(platform::Error::SelfTest { reason }) => Verdict::Refused(reason),
+        Err(error) => Verdict::Refused(error.to_string()),
     };
-    store(&key, &found);
+    store("runsc-selftest", &key, &found);
+    found
+}
+
+/// The verdict on systrap; the host is looked at once a boot.
+pub fn systrap_verdict() -> Verdict {
+    let key = key();
+    if let Some(known) = cached("runsc-systrap", &key) {
+        return known;
+    }
+    let found = match systrap::probe() {
+        Ok(host) => Verdict::Usable(host.tsc_khz.to_string()),
+        Err(platform::Error::Unavailable { reason, .. }) => Verdict::Refused(reason),
+        Err(error) => Verdict::Refused(error.to_string()),
+    };
+    store("runsc-systrap", &key, &found);
     found
 }
 
@@ -56,16 +96,17 @@ fn key() -> String {
     format!("{boot} {kernel} {}", env!("RUNSC_COMMIT"))
 }
 
-fn path() -> Option<PathBuf> {
-    if nix::unistd::geteuid().is_root() {
-        Some("/run/runsc-selftest".into())
+fn path(name: &str) -> Option<PathBuf> {
+    let dir = if nix::unistd::geteuid().is_root() {
+        "/run".into()
     } else {
-        std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("runsc-selftest"))
-    }
+        PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?)
+    };
+    Some(dir.join(name))
 }
 
-fn cached(key: &str) -> Option<Kvm> {
-    let path = path()?;
+fn cached(name: &str, key: &str) -> Option<Verdict> {
+    let path = path(name)?;
     let meta = fs::symlink_metadata(&path).ok()?;
     // Of this user and written by nobody else.
     if !meta.is_file() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
@@ -77,17 +118,17 @@ fn cached(key: &str) -> Option<Kvm> {
         return None;
     }
     match verdict.trim_end().split_once(' ')? {
-        ("usable", flavour) => Some(Kvm::Usable(flavour.to_string())),
-        ("refused", reason) => Some(Kvm::Refused(reason.to_string())),
+        ("usable", flavour) => Some(Verdict::Usable(flavour.to_string())),
+        ("refused", reason) => Some(Verdict::Refused(reason.to_string())),
         _ => None,
     }
 }
 
-fn store(key: &str, verdict: &Kvm) {
-    let Some(path) = path() else { return };
+fn store(name: &str, key: &str, verdict: &Verdict) {
+    let Some(path) = path(name) else { return };
     let (word, text) = match verdict {
-        Kvm::Usable(flavour) => ("usable", flavour),
-        Kvm::Refused(reason) => ("refused", reason),
+        Verdict::Usable(flavour) => ("usable", flavour),
+        Verdict::Refused(reason) => ("refused", reason),
     };
     let new = path.with_extension(format!("{}", std::process::id()));
     let written = OpenOptions::new()

@@ -135,7 +135,7 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
     let linux = bundle.spec.linux().as_ref();
     let Some(container) = &made.container else { return Err(oci::Error::NotFound.into()) };
     let dir = container.dir().to_path_buf();
-    let device = choose::open(request.global.platform)?;
+    let platform = choose::open(request.global.platform)?;
     let mut launch = oci::launch::convert(bundle, request.id, request.start)?;
     launch.warnings.iter().for_each(|warning| log::warn(warning));
 
@@ -167,7 +167,7 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
         made.terminal = Some((copy, saved));
     }
     let sandbox = Sandbox {
-        device,
+        platform,
         spec,
         cpus: cpus(request.global, linux),
         memory: memory(request.global, linux)?,

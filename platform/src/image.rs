@@ -1,6 +1,6 @@
 //! The sentry image as the VMM sees it: flat bytes that begin with an [`ImageHeader`].
 
-use abi::boot::{IMAGE_MAGIC, ImageHeader, KVM_IMAGE_BASE};
+use abi::boot::{IMAGE_MAGIC, ImageHeader};
 use abi::{HOST_INTERFACE_VERSION, PAGE_SIZE};
 use zerocopy::FromBytes;
 
@@ -12,11 +12,12 @@ pub struct Image<'a> {
     pub bytes: &'a [u8],
     /// Its head.
     pub header: ImageHeader,
+    base: u64,
 }
 
 impl<'a> Image<'a> {
-    /// Checks the head of a flat image.
-    pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
+    /// Checks the head of a flat image that was linked at `base`.
+    pub fn new(bytes: &'a [u8], base: u64) -> Result<Self, Error> {
         let refuse = |reason: String| Error::Image { reason };
         let (header, _) = ImageHeader::read_from_prefix(bytes)
             .map_err(|_| refuse(format!("it has {} bytes, too few for a header", bytes.len())))?;
@@ -29,24 +30,25 @@ impl<'a> Image<'a> {
                 header.version
             )));
         }
-        let inside = |address: u64| (KVM_IMAGE_BASE..header.end).contains(&address);
-        let size = header.end.wrapping_sub(KVM_IMAGE_BASE);
+        let inside = |address: u64| (base..header.end).contains(&address);
+        let size = header.end.wrapping_sub(base);
         let fits = size.is_multiple_of(PAGE_SIZE) && (bytes.len() as u64) <= size && size < 1 << 30;
         if !fits || ![header.start, header.syscall_pvm, header.syscall_hw].into_iter().all(inside) {
             return Err(refuse(format!("its header names addresses outside it: {header:x?}")));
         }
-        Ok(Self { bytes, header })
+        Ok(Self { bytes, header, base })
     }
 
     /// Bytes that it takes in memory, `.bss` included.
     pub fn size(&self) -> u64 {
-        self.header.end - KVM_IMAGE_BASE
+        self.header.end - self.base
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::boot::KVM_IMAGE_BASE;
     use zerocopy::IntoBytes;
 
     fn header() -> ImageHeader {
@@ -63,8 +65,8 @@ mod tests {
 
     #[test]
     fn accepts_a_good_header_only() {
-        assert!(Image::new(header().as_bytes()).is_ok());
-        assert!(Image::new(&header().as_bytes()[..40]).is_err());
+        assert!(Image::new(header().as_bytes(), KVM_IMAGE_BASE).is_ok());
+        assert!(Image::new(&header().as_bytes()[..40], KVM_IMAGE_BASE).is_err());
         for change in [
             |h: &mut ImageHeader| h.magic = 1,
             |h: &mut ImageHeader| h.version += 1,
@@ -74,7 +76,7 @@ mod tests {
         ] {
             let mut bad = header();
             change(&mut bad);
-            assert!(Image::new(bad.as_bytes()).is_err());
+            assert!(Image::new(bad.as_bytes(), KVM_IMAGE_BASE).is_err());
         }
     }
 }

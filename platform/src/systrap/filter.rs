@@ -1,0 +1,153 @@
+//! The system calls that stubs and the sentry process may make.
+
+use std::collections::BTreeMap;
+
+use abi::systrap::{LISTENER_FD, STUB_AREA, STUB_CODE, STUB_KICK_SIGNAL};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, sock_filter,
+};
+
+use super::stub::{Entries, SPAWNER_CODE};
+use crate::Error;
+
+/// AUDIT_ARCH_X86_64.
+const ARCH: u32 = 0xc000_003e;
+/// Offsets in `struct seccomp_data`.
+const DATA_NR: u32 = 0;
+const DATA_ARCH: u32 = 4;
+const DATA_IP_LOW: u32 = 8;
+const DATA_IP_HIGH: u32 = 12;
+const DATA_ARGS: u32 = 16;
+
+const TRAP: u32 = 0x0003_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
+const ALLOW: u32 = 0x7fff_0000;
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+/// What the spawner may call, each with its reason.
+const SPAWNER: &[libc::c_long] = &[
+    libc::SYS_sendmsg,           // the listener is handed over
+    libc::SYS_close,             // descriptors that are not needed any more
+    libc::SYS_recvfrom,          // commands
+    libc::SYS_sendto,            // answers
+    libc::SYS_clone,             // a stub
+    libc::SYS_pidfd_send_signal, // the end of a stub
+    libc::SYS_poll,              // waiting for it
+    libc::SYS_exit_group,        // its own end
+    libc::SYS_prctl,             // a fresh stub: dies with its spawner
+    libc::SYS_close_range,       // a fresh stub: closes the spawner's descriptors
+    libc::SYS_munmap,            // a fresh stub: drops the spawner's pages
+];
+
+fn op(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+/// Goes on if the loaded word is `value`; else the program ends with a trap.
+fn require(program: &mut BpfProgram, value: u32) {
+    program.extend([op(EQUAL, value, 1, 0), op(RETURN, TRAP, 0, 0)]);
+}
+
+/// Instructions that end with `action` where the system call is one of `calls`, and with a trap else.
+fn one_of(calls: &[libc::c_long], action: u32) -> BpfProgram {
+    let mut program = vec![op(LOAD, DATA_NR, 0, 0)];
+    for (index, call) in calls.iter().enumerate() {
+        // Over the rest of the list and the trap.
+        program.push(op(EQUAL, *call as u32, (calls.len() - index) as u8, 0));
+    }
+    program.extend([op(RETURN, TRAP, 0, 0), op(RETURN, action, 0, 0)]);
+    program
+}
+
+/// The filter of a spawner and its stubs. It goes by the address of the instruction: a stub has no spawner's page.
+pub fn stub() -> BpfProgram {
+    let entries = Entries::new();
+    let operation = one_of(&[libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect], NOTIFY);
+    let sigreturn = one_of(&[libc::SYS_rt_sigreturn], ALLOW);
+    // futex(2) on the state of the stub's own area, to wait (0) or to wake (1).
+    let mut futex = vec![op(LOAD, DATA_NR, 0, 0)];
+    require(&mut futex, libc::SYS_futex as u32);
+    futex.push(op(LOAD, DATA_ARGS, 0, 0));
+    require(&mut futex, STUB_AREA as u32);
+    futex.push(op(LOAD, DATA_ARGS + 4, 0, 0));
+    require(&mut futex, (STUB_AREA >> 32) as u32);
+    futex.push(op(LOAD, DATA_ARGS + 8, 0, 0));
+    futex.extend([op(GREATER, 1, 0, 1), op(RETURN, TRAP, 0, 0), op(RETURN, ALLOW, 0, 0)]);
+
+    let mut program = vec![op(LOAD, DATA_ARCH, 0, 0)];
+    require(&mut program, ARCH);
+    program.push(op(LOAD, DATA_IP_HIGH, 0, 0));
+    require(&mut program, (STUB_CODE >> 32) as u32);
+    program.push(op(LOAD, DATA_IP_LOW, 0, 0));
+    for (at, body) in [(entries.futex, futex), (entries.sigreturn, sigreturn), (entries.operation, operation)]
+    {
+        program.push(op(EQUAL, at as u32, 0, body.len() as u8));
+        program.extend(body);
+    }
+    // The address is that of the next instruction: that of the spawner's last is the stub's first.
+    program.extend([
+        op(GREATER, STUB_CODE as u32, 0, 1),
+        op(RETURN, TRAP, 0, 0),
+        op(GREATER, SPAWNER_CODE as u32, 1, 0),
+        op(RETURN, TRAP, 0, 0),
+    ]);
+    program.extend(one_of(SPAWNER, ALLOW));
+    program
+}
+
+fn error(error: impl std::fmt::Display) -> Error {
+    Error::Filter { reason: error.to_string() }
+}
+
+fn condition(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompCondition, Error> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value).map_err(error)
+}
+
+/// The filter of the sentry process for `cpus` listeners. What it does not allow raises SIGSYS, whose handler says
+/// so and ends the process.
+pub fn sentry(cpus: u32) -> Result<BpfProgram, Error> {
+    /// SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND.
+    const NOTIFICATIONS: [u64; 2] = [0xc050_2100, 0xc018_2101];
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = [
+        libc::SYS_futex,           // host calls, stubs, idling, waking other vCPUs
+        libc::SYS_futex_waitv,     // waiting for a stub or an interrupt, whichever comes first
+        libc::SYS_poll,            // whether a notification of a stub is there
+        libc::SYS_ppoll,           // the same
+        libc::SYS_sched_yield,     // a lock whose holder is off its CPU
+        libc::SYS_clock_nanosleep, // the same
+        libc::SYS_rt_sigreturn,    // return from a signal
+        libc::SYS_restart_syscall, // after a stop of the process
+        libc::SYS_exit_group,      // its end, after a failure
+    ]
+    .into_iter()
+    .map(|nr| (nr, Vec::new()))
+    .collect();
+    // The mappings of stubs are checked and let through.
+    let last = LISTENER_FD + u64::from(cpus) - 1;
+    let mut ioctls = Vec::new();
+    for request in NOTIFICATIONS {
+        let conditions = vec![
+            condition(1, SeccompCmpOp::Eq, request)?,
+            condition(0, SeccompCmpOp::Ge, LISTENER_FD)?,
+            condition(0, SeccompCmpOp::Le, last)?,
+        ];
+        ioctls.push(SeccompRule::new(conditions).map_err(error)?);
+    }
+    rules.insert(libc::SYS_ioctl, ioctls);
+    // A running stub is interrupted, or asked for whether it is there. The process sees its own namespace only.
+    let mut kicks = Vec::new();
+    for signal in [0, STUB_KICK_SIGNAL] {
+        let conditions = vec![condition(2, SeccompCmpOp::Eq, signal)?];
+        kicks.push(SeccompRule::new(conditions).map_err(error)?);
+    }
+    rules.insert(libc::SYS_tgkill, kicks);
+    SeccompFilter::new(rules, SeccompAction::Trap, SeccompAction::Allow, TargetArch::x86_64)
+        .map_err(error)?
+        .try_into()
+        .map_err(error)
+}

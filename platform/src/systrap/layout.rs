@@ -1,0 +1,62 @@
+//! Fills guest memory before the first instruction: image, boot information, launch specification.
+
+use abi::boot::{
+    BOOT_INFO_GPA, BootInfo, Extent, IMAGE_GPA, MAX_BOOT_EXTENTS, PlatformKind, SYSTRAP_PHYSMAP, Zone,
+};
+use abi::systrap::{STUB_USER_TOP, USER_ZONE_GPA};
+use abi::{HOST_INTERFACE_VERSION, PAGE_SIZE};
+
+use super::Host;
+use crate::memory::{BOOT_EXTENT, GuestMemory, OutOfRange};
+use crate::{Error, Image, clock};
+
+/// Bytes of the user zone that are there at boot.
+pub const USER_EXTENT: u64 = 64 << 20;
+
+/// Lays out the boot extents.
+pub fn fill(
+    memory: &GuestMemory,
+    image: &Image<'_>,
+    spec: &[u8],
+    cpus: u32,
+    host: &Host,
+) -> Result<(), Error> {
+    let spec_gpa = IMAGE_GPA + image.size();
+    if spec_gpa >= BOOT_EXTENT {
+        let reason = format!("it needs {} bytes of the {BOOT_EXTENT} at boot", image.size());
+        return Err(Error::Image { reason });
+    }
+    let too_large = |_: OutOfRange| Error::SpecTooLarge { bytes: spec.len() };
+    memory.write(IMAGE_GPA, image.bytes).map_err(too_large)?;
+    memory.write(spec_gpa, spec).map_err(too_large)?;
+    let mut extents = [Extent { gpa: 0, len: 0, zone: 0 }; MAX_BOOT_EXTENTS];
+    extents[0] = Extent { gpa: 0, len: BOOT_EXTENT, zone: Zone::Kernel as u64 };
+    let user = memory.total() - BOOT_EXTENT;
+    extents[1] = Extent { gpa: USER_ZONE_GPA, len: user, zone: Zone::User as u64 };
+    let info = BootInfo {
+        version: HOST_INTERFACE_VERSION,
+        platform: PlatformKind::Systrap as u32,
+        cpus,
+        tsc_khz: host.tsc_khz,
+        physmap: SYSTRAP_PHYSMAP,
+        free_gpa: (spec_gpa + spec.len() as u64).next_multiple_of(PAGE_SIZE),
+        boot_pgd: 0,
+        spec_gpa,
+        spec_len: spec.len() as u64,
+        memory_limit: memory.limit(),
+        user_top: STUB_USER_TOP,
+        xcr0: host.xcr0,
+        xsave_size: host.xsave_size,
+        clock: clock::sample(),
+        random: clock::random_seed()?,
+        extent_count: 2,
+        extents,
+    };
+    memory.write_struct(BOOT_INFO_GPA, &info).map_err(too_large)
+}
+
+/// Memory of a machine with at most `limit` bytes.
+pub fn memory(limit: u64) -> Result<GuestMemory, Error> {
+    let user = USER_EXTENT.min(limit.saturating_sub(BOOT_EXTENT).max(abi::HUGE_PAGE_SIZE));
+    GuestMemory::zoned(BOOT_EXTENT, user & !(abi::HUGE_PAGE_SIZE - 1), limit)
+}

@@ -1,0 +1,67 @@
+//! Platform systrap: no virtual machine; the sentry is a process, and programs run in stub processes.
+//!
+//! This process is the broker of [`abi::systrap`]. It makes the sentry process while it has one thread and still may
+//! fork, then goes into its jail, and serves host calls from there: a thread for each vCPU, woken through a word of
+//! shared memory.
+
+mod filter;
+mod layout;
+mod probe;
+mod raw;
+mod sentry;
+mod serve;
+mod spawner;
+mod stub;
+mod stubs;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+pub use self::layout::memory;
+pub use self::probe::{Host, probe};
+
+use self::stubs::Stubs;
+use crate::memory::GuestMemory;
+use crate::{Error, HostServices, Image, Machine};
+
+/// Guest-physical address of words, one for each vCPU, that let its thread begin. The contract leaves the pages
+/// below the vCPUs' areas unused.
+const START_GPA: u64 = 0x3000;
+/// Guest-physical address of the report that the sentry process leaves when it crashes.
+const CRASH_GPA: u64 = 0x4000;
+
+/// The processes of a sandbox, ready to run.
+pub struct SystrapMachine {
+    memory: Arc<GuestMemory>,
+    sentry: sentry::Child,
+    stubs: Stubs,
+    cpus: u32,
+}
+
+impl SystrapMachine {
+    /// Makes them: `cpus` vCPUs that will run `image` with the launch specification `spec` in `memory` (made by
+    /// [`memory()`]). This process must have one thread, its own namespaces, and not be in its jail yet.
+    pub fn new(
+        host: &Host,
+        image: &Image<'_>,
+        spec: &[u8],
+        cpus: u32,
+        memory: Arc<GuestMemory>,
+    ) -> Result<Self, Error> {
+        layout::fill(&memory, image, spec, cpus, host)?;
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..cpus {
+            let (one, other) = raw::socket_pair()?;
+            ours.push(one);
+            theirs.push(other);
+        }
+        let sentry = sentry::start(image, &memory, &theirs)?;
+        Ok(Self { memory, sentry, stubs: Stubs::new(ours), cpus })
+    }
+}
+
+impl Machine for SystrapMachine {
+    fn run(self: Box<Self>, services: Arc<HostServices>) -> Result<Infallible, Error> {
+        serve::boot(*self, services)
+    }
+}
