@@ -1,34 +1,5 @@
 //! Clocks.
 
-#[cfg(test)]
-mod native {
-    use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
-    /// Nanoseconds of CLOCK_MONOTONIC.
-    pub fn monotonic_ns() -> u64 {
-        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-        START.get_or_init(Instant::now).elapsed().as_nanos() as u64
-    }
-
-    /// Nanoseconds of CLOCK_REALTIME since 1970.
-    pub fn realtime_ns() -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
-    }
-
-    /// Nanoseconds of CLOCK_BOOTTIME.
-    pub fn boottime_ns() -> u64 {
-        monotonic_ns()
-    }
-
-    /// Nothing: the host's clocks need no setting.
-    pub fn init(_khz: u32, _sample: &abi::boot::ClockSample) {}
-
-    /// What a vDSO would need.
-    pub fn vdso_data() -> [u64; 5] {
-        [0; 5]
-    }
-}
-
 #[cfg(not(test))]
 mod tsc {
     use crate::arch::tsc;
@@ -92,3 +63,33 @@ pub use tsc::*;
 
 /// Nanoseconds in a second.
 pub const NS: u64 = 1_000_000_000;
+
+/// The host's own clocks, for unit tests.
+#[cfg(test)]
+mod native {
+    use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub fn monotonic_ns() -> u64 {
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+    }
+
+    /// Nanoseconds of CLOCK_REALTIME since 1970.
+    pub fn realtime_ns() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+    }
+
+    /// Nanoseconds of CLOCK_BOOTTIME.
+    pub fn boottime_ns() -> u64 {
+        monotonic_ns()
+    }
+
+    /// Nothing: the host's clocks need no setting.
+    pub fn init(_khz: u32, _sample: &abi::boot::ClockSample) {}
+
+    /// What a vDSO would need.
+    pub fn vdso_data() -> [u64; 5] {
+        [0; 5]
+    }
+}

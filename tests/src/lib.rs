@@ -76,9 +76,7 @@ impl Bundle {
     /// # Errors
     /// Of the file system.
     pub fn new(root: &Path, args: &[&str]) -> io::Result<Self> {
-        let mount = |destination: &str, kind: &str, options: &[&str]| {
-            json!({"destination": destination, "type": kind, "source": kind, "options": options})
-        };
+        let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
         let config = json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -133,11 +131,7 @@ impl Bundle {
 pub fn finish(mut command: Command, stdin: &[u8], limit: Duration) -> io::Result<Output> {
     let out = tempfile::NamedTempFile::new()?;
     let err = tempfile::NamedTempFile::new()?;
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(out.reopen()?)
-        .stderr(err.reopen()?)
-        .spawn()?;
+    let mut child = command.stdin(Stdio::piped()).stdout(out.reopen()?).stderr(err.reopen()?).spawn()?;
     if let Some(mut pipe) = child.stdin.take() {
         // A program that does not read its input closes the pipe.
         let _ = pipe.write_all(stdin);
@@ -152,7 +146,10 @@ pub fn finish(mut command: Command, stdin: &[u8], limit: Duration) -> io::Result
             let _ = child.wait();
             let text = String::from_utf8_lossy(&std::fs::read(out.path())?).into_owned()
                 + &String::from_utf8_lossy(&std::fs::read(err.path())?);
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{command:?} took too long:\n{text}")));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("{command:?} took too long:\n{text}"),
+            ));
         }
         std::thread::sleep(Duration::from_millis(5));
     };

@@ -58,7 +58,14 @@ fn sources(dir: &Path, out: &mut Vec<PathBuf>) {
 fn unsafe_code_stands_in_its_places_only() {
     let root = workspace();
     // The last is a stand-in for the VMM in unit tests.
-    let places = ["sentry/src/arch", "sentry/src/mm/frames", "sentry/src/sync", "sentry-image", "platform", "sentry/src/host/mock.rs"];
+    let places = [
+        "sentry/src/arch",
+        "sentry/src/mm/frames",
+        "sentry/src/sync",
+        "sentry-image",
+        "platform",
+        "sentry/src/host/mock.rs",
+    ];
     for member in ["abi", "sentry", "sentry-image", "platform", "oci", "runsc"] {
         let mut files = Vec::new();
         sources(&root.join(member).join("src"), &mut files);

@@ -34,32 +34,49 @@ fn bash(script: &str) {
 #[test]
 fn bash_pipelines_and_here_documents() {
     bash("seq 1 5000 | sort -rn | tail -3; cat <<X | tr a-z A-Z\nhere $((6*7))\nX\nexit 5");
-    bash("for i in 1 2 3; do (echo $i; exit $i) & done | sort; wait; x=$(printf '%s,' a b c); echo ${x%,}; echo ${PIPESTATUS[@]}");
-    bash("false | true; echo ${PIPESTATUS[@]}; trap 'echo term' TERM; kill -TERM $$; echo after; \
-          sh -c 'kill -9 $$'; echo $?; set -m; sleep 100 & kill -STOP %1; sleep 0.1; jobs; kill %1; kill -CONT %1; wait %1; echo $?");
+    bash(
+        "for i in 1 2 3; do (echo $i; exit $i) & done | sort; wait; x=$(printf '%s,' a b c); echo ${x%,}; echo ${PIPESTATUS[@]}",
+    );
+    bash(
+        "false | true; echo ${PIPESTATUS[@]}; trap 'echo term' TERM; kill -TERM $$; echo after; \
+          sh -c 'kill -9 $$'; echo $?; set -m; sleep 100 & kill -STOP %1; sleep 0.1; jobs; kill %1; kill -CONT %1; wait %1; echo $?",
+    );
 }
 
 #[test]
 fn standard_input_is_a_pipe() {
-    compare(&["/bin/bash", "-c", "while read -r line; do echo \"<$line>\"; done; wc -c"], b"one\ntwo\nthree\n");
+    compare(
+        &["/bin/bash", "-c", "while read -r line; do echo \"<$line>\"; done; wc -c"],
+        b"one\ntwo\nthree\n",
+    );
     let long: Vec<u8> = (0..200_000u32).flat_map(|i| i.to_le_bytes()).collect();
     compare(&["/usr/bin/md5sum"], &long);
 }
 
 #[test]
 fn coreutils_find_grep_sed_tar_gzip() {
-    bash("mkdir -p a/b/c; for i in $(seq 50); do echo line $i > a/b/f$i; done; find a -type f | sort | head -3; \
+    bash(
+        "mkdir -p a/b/c; for i in $(seq 50); do echo line $i > a/b/f$i; done; find a -type f | sort | head -3; \
           grep -rl 'line 7$' a | sort; sed -n '2,3s/line/LINE/p' a/b/f2 a/b/f3; tar czf t.tgz a; rm -r a; \
-          tar xzf t.tgz; find a | wc -l; cat a/b/f* | md5sum; gzip -dc t.tgz | tar tf - | wc -l; du -a a | wc -l");
-    bash("echo hi > f; ln f g; ln -s f s; stat -c '%h %F %s' f s; cp -a s s2; readlink s2; mv f h; cat g; cat s 2>&1; \
-          chmod 640 h; ls -l h | cut -c1-10; touch -d @1000 h; stat -c %Y h; test -x h; echo $?; head -c 3 /dev/zero | od -c");
-    bash("find /usr/share/doc -maxdepth 1 | sort | md5sum; find /etc -xdev -type f -readable 2>/dev/null | wc -l");
+          tar xzf t.tgz; find a | wc -l; cat a/b/f* | md5sum; gzip -dc t.tgz | tar tf - | wc -l; du -a a | wc -l",
+    );
+    bash(
+        "echo hi > f; ln f g; ln -s f s; stat -c '%h %F %s' f s; cp -a s s2; readlink s2; mv f h; cat g; cat s 2>&1; \
+          chmod 640 h; ls -l h | cut -c1-10; touch -d @1000 h; stat -c %Y h; test -x h; echo $?; head -c 3 /dev/zero | od -c",
+    );
+    bash(
+        "find /usr/share/doc -maxdepth 1 | sort | md5sum; find /etc -xdev -type f -readable 2>/dev/null | wc -l",
+    );
 }
 
 #[test]
 fn perl_runs() {
     compare(
-        &["/usr/bin/perl", "-e", "my %h; $h{$_ % 7} += $_ for 1..100000; print join(',', map {\"$_=$h{$_}\"} sort keys %h), \"\\n\"; open(my $p, '-|', 'echo from a child') or die; print <$p>; exit 9"],
+        &[
+            "/usr/bin/perl",
+            "-e",
+            "my %h; $h{$_ % 7} += $_ for 1..100000; print join(',', map {\"$_=$h{$_}\"} sort keys %h), \"\\n\"; open(my $p, '-|', 'echo from a child') or die; print <$p>; exit 9",
+        ],
         b"",
     );
 }
@@ -100,7 +117,9 @@ sys.exit(11)
 
 #[test]
 fn many_processes_and_threads() {
-    bash("for i in $(seq 200); do (sleep 0.3; exit $((i % 7))) & p=\"$p $!\"; done; n=0; for i in $p; do wait $i; n=$((n + $?)); done; echo $n");
+    bash(
+        "for i in $(seq 200); do (sleep 0.3; exit $((i % 7))) & p=\"$p $!\"; done; n=0; for i in $p; do wait $i; n=$((n + $?)); done; echo $n",
+    );
     let script = "
 import threading
 started = threading.Barrier(1001)
@@ -115,6 +134,8 @@ print(len(threads))";
 #[test]
 fn exit_status_of_programs_that_die() {
     // As a child: the first process of a PID namespace takes no signal that it does not handle.
-    bash("for s in SEGV TERM KILL ABRT; do bash -c \"ulimit -c 0; kill -$s \\$\\$\" 2>/dev/null; echo $?; done; exit 77");
+    bash(
+        "for s in SEGV TERM KILL ABRT; do bash -c \"ulimit -c 0; kill -$s \\$\\$\" 2>/dev/null; echo $?; done; exit 77",
+    );
     compare(&["/usr/bin/perl", "-e", "kill 'KILL', fork || (sleep 10); wait; print $? & 127, \"\\n\""], b"");
 }

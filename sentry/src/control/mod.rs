@@ -24,13 +24,12 @@ pub fn serve() {
     };
     loop {
         let request = ControlReceive { gpa: buffer.gpa(), len: MAX_COMMAND as u64 };
-        let received = wait::wait_until(&[(&events::CONTROL, Events::IN)], None, || {
-            match crate::host::call(&request) {
+        let received =
+            wait::wait_until(&[(&events::CONTROL, Events::IN)], None, || match crate::host::call(&request) {
                 Ok(len) => Some(Ok(len)),
                 Err(Errno::EAGAIN) => None,
                 Err(e) => Some(Err(e)),
-            }
-        });
+            });
         match received {
             Ok(Ok(len)) => {
                 let mut bytes = alloc::vec![0; (len as usize).min(MAX_COMMAND)];
@@ -55,7 +54,11 @@ pub fn serve() {
 /// Sends an answer or an event.
 pub fn reply(reply: &Reply) {
     let Ok(bytes) = postcard::to_allocvec(reply) else { return };
-    let Ok(buffer) = KernelPage::alloc_order(bytes.len().div_ceil(abi::PAGE_SIZE as usize).next_power_of_two().trailing_zeros() as u8) else { return };
+    let Ok(buffer) = KernelPage::alloc_order(
+        bytes.len().div_ceil(abi::PAGE_SIZE as usize).next_power_of_two().trailing_zeros() as u8,
+    ) else {
+        return;
+    };
     buffer.write(0, &bytes);
     if let Err(e) = crate::host::call(&ControlReply { gpa: buffer.gpa(), len: bytes.len() as u64 }) {
         crate::warn!("an answer was not taken: {}", e.name());

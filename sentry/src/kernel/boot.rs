@@ -157,15 +157,24 @@ fn create(spec: &LaunchSpec) -> Result<(Arc<Task>, exec::Loaded), Failure> {
     let process = &container.process;
     let cred = Arc::new(process_cred(process));
     let files = Arc::new(FdTable::new());
-    vfs::setup::open_streams(process, &files).map_err(|e| failure(e, "opening the standard streams".to_string()))?;
+    vfs::setup::open_streams(process, &files)
+        .map_err(|e| failure(e, "opening the standard streams".to_string()))?;
     let name = || String::from_utf8_lossy(process.args.first().map_or(&b""[..], |a| a)).into_owned();
-    change_dir(&fs, &cred, &process.cwd)
-        .map_err(|e| failure(e, alloc::format!("chdir to cwd (\"{}\") set in config.json failed", String::from_utf8_lossy(&process.cwd))))?;
+    change_dir(&fs, &cred, &process.cwd).map_err(|e| {
+        failure(
+            e,
+            alloc::format!(
+                "chdir to cwd (\"{}\") set in config.json failed",
+                String::from_utf8_lossy(&process.cwd)
+            ),
+        )
+    })?;
     fs.set_umask(process.umask);
     let path = find_program(&fs, &cred, process).map_err(|(e, what)| failure(e, what))?;
     let file = exec::open_program(&fs, &cred, &path)
         .map_err(|e| failure(e, alloc::format!("exec: \"{}\"", name())))?;
-    let group = process::find_group(1).ok_or_else(|| failure(Errno::ESRCH, "the first process".to_string()))?;
+    let group =
+        process::find_group(1).ok_or_else(|| failure(Errno::ESRCH, "the first process".to_string()))?;
     apply_limits(&group, process);
     let stack = group.limits.lock()[linux_raw_sys::general::RLIMIT_STACK as usize].0;
     let strings = exec::ProgramStrings { args: process.args.clone(), env: process.env.clone() };

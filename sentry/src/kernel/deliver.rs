@@ -218,8 +218,8 @@ fn push_frame(current: &CurrentTask, info: &SigInfo, action: &SigAction) -> Resu
             uc_link: 0,
             stack,
             regs: [
-                x.r8, x.r9, x.r10, x.r11, x.r12, x.r13, x.r14, x.r15, x.rdi, x.rsi, x.rbp, x.rbx, x.rdx, x.rax,
-                x.rcx, x.rsp, x.rip, x.rflags,
+                x.r8, x.r9, x.r10, x.r11, x.r12, x.r13, x.r14, x.r15, x.rdi, x.rsi, x.rbp, x.rbx, x.rdx,
+                x.rax, x.rcx, x.rsp, x.rip, x.rflags,
             ],
             cs: x.cs as u16,
             gs: 0,
@@ -290,7 +290,8 @@ pub fn sigreturn(current: &CurrentTask) -> Result<u64> {
     if frame.fpstate != 0 {
         let mut legacy = [0u8; 512];
         current.read_bytes(frame.fpstate, &mut legacy)?;
-        let word = |at: usize| u32::from_le_bytes([legacy[at], legacy[at + 1], legacy[at + 2], legacy[at + 3]]);
+        let word =
+            |at: usize| u32::from_le_bytes([legacy[at], legacy[at + 1], legacy[at + 2], legacy[at + 3]]);
         let size = word(SW_RESERVED + 16) as usize;
         state.extend_from_slice(&legacy);
         if word(SW_RESERVED) == FP_XSTATE_MAGIC1 && size >= 576 && size <= fpu::area_size() {
@@ -301,7 +302,8 @@ pub fn sigreturn(current: &CurrentTask) -> Result<u64> {
     }
     {
         let mut ctx = current.ctx_mut();
-        let [r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags] = frame.regs;
+        let [r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags] =
+            frame.regs;
         (ctx.r8, ctx.r9, ctx.r10, ctx.r11) = (r8, r9, r10, r11);
         (ctx.r12, ctx.r13, ctx.r14, ctx.r15) = (r12, r13, r14, r15);
         (ctx.rdi, ctx.rsi, ctx.rbp, ctx.rbx) = (rdi, rsi, rbp, rbx);

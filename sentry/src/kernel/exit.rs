@@ -52,7 +52,8 @@ pub fn release_memory(current: &CurrentTask) {
 
 /// Init has ended: every other process of the container is killed, and waited for.
 fn kill_everyone(init: &Arc<ThreadGroup>) {
-    let others = || process::all_groups().into_iter().filter(|g| !Arc::ptr_eq(g, init) && g.life() == Life::Alive);
+    let others =
+        || process::all_groups().into_iter().filter(|g| !Arc::ptr_eq(g, init) && g.life() == Life::Alive);
     for group in others() {
         group.start_exit(c::SIGKILL as i32);
     }

@@ -34,7 +34,8 @@ struct Waiter {
 static TABLE: [SpinLock<Vec<Arc<Waiter>>>; BUCKETS] = [const { SpinLock::new(Vec::new()) }; BUCKETS];
 
 fn bucket(key: &Key) -> usize {
-    let h = (key.place >> 2).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (key.space as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let h = (key.place >> 2).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ (key.space as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
     (h >> 40) as usize % BUCKETS
 }
 
@@ -52,7 +53,11 @@ fn key(mm: &Arc<Mm>, address: u64, shared: bool) -> Result<Key> {
 }
 
 /// Two buckets locked in the order of their numbers.
-fn with_two<R>(a: usize, b: usize, f: impl FnOnce(&mut Vec<Arc<Waiter>>, Option<&mut Vec<Arc<Waiter>>>) -> R) -> R {
+fn with_two<R>(
+    a: usize,
+    b: usize,
+    f: impl FnOnce(&mut Vec<Arc<Waiter>>, Option<&mut Vec<Arc<Waiter>>>) -> R,
+) -> R {
     if a == b {
         return f(&mut TABLE[a].lock(), None);
     }
@@ -72,7 +77,14 @@ fn with_two<R>(a: usize, b: usize, f: impl FnOnce(&mut Vec<Arc<Waiter>>, Option<
 ///
 /// # Errors
 /// EAGAIN (another value), ETIMEDOUT, EFAULT, EINVAL, RESTART_SYS.
-pub fn wait(mm: &Arc<Mm>, address: u64, expected: u32, bitset: u32, shared: bool, deadline: Option<u64>) -> Result<()> {
+pub fn wait(
+    mm: &Arc<Mm>,
+    address: u64,
+    expected: u32,
+    bitset: u32,
+    shared: bool,
+    deadline: Option<u64>,
+) -> Result<()> {
     if bitset == 0 {
         return Err(Errno::EINVAL);
     }
@@ -216,7 +228,15 @@ pub fn requeue(
 ///
 /// # Errors
 /// ENOSYS (operation), EFAULT, EINVAL.
-pub fn wake_op(mm: &Arc<Mm>, address: u64, count: u32, target: u64, count2: u32, op: u32, shared: bool) -> Result<u64> {
+pub fn wake_op(
+    mm: &Arc<Mm>,
+    address: u64,
+    count: u32,
+    target: u64,
+    count2: u32,
+    op: u32,
+    shared: bool,
+) -> Result<u64> {
     let mut operand = (op >> 12 & 0xfff) as i32;
     let compare = ((op << 20) as i32) >> 20;
     operand = (operand << 20) >> 20;
@@ -266,7 +286,9 @@ pub fn exit_robust_list(current: &CurrentTask) {
     }
     let mm = current.mm();
     let word = |at: u64| current.read_obj::<u64>(at);
-    let (Ok(mut entry), Ok(offset), Ok(pending)) = (word(head), word(head + 8), word(head + 16)) else { return };
+    let (Ok(mut entry), Ok(offset), Ok(pending)) = (word(head), word(head + 8), word(head + 16)) else {
+        return;
+    };
     for _ in 0..ROBUST_LIMIT {
         if entry & !1 == head {
             break;

@@ -106,12 +106,13 @@ impl Wake for IntervalTimer {
             if state.next == 0 || state.next > now {
                 return;
             }
-            if state.interval == 0 {
-                state.next = 0;
-            } else {
-                let missed = (now - state.next) / state.interval;
-                self.overrun.store(missed.min(u64::from(i32::MAX as u32)) as u32, Ordering::Relaxed);
-                state.next += (missed + 1) * state.interval;
+            match (now - state.next).checked_div(state.interval) {
+                // It expires once.
+                None => state.next = 0,
+                Some(missed) => {
+                    self.overrun.store(missed.min(u64::from(i32::MAX as u32)) as u32, Ordering::Relaxed);
+                    state.next += (missed + 1) * state.interval;
+                }
             }
             state.next
         };

@@ -139,7 +139,8 @@ struct Tree {
     next: u32,
 }
 
-static TREE: SpinLock<Tree> = SpinLock::new(Tree { groups: BTreeMap::new(), tasks: BTreeMap::new(), next: 1 });
+static TREE: SpinLock<Tree> =
+    SpinLock::new(Tree { groups: BTreeMap::new(), tasks: BTreeMap::new(), next: 1 });
 
 /// Forks since boot, for /proc/stat.
 pub static FORKS: AtomicU64 = AtomicU64::new(0);
@@ -223,7 +224,12 @@ pub fn group_in_session(pgid: u32, sid: u32) -> bool {
 
 impl ThreadGroup {
     /// A process that is a child of `parent`, in its process group and session.
-    pub fn new(pid: u32, parent: Option<&Arc<ThreadGroup>>, handlers: Arc<SigHandlers>, exit_signal: u32) -> Arc<Self> {
+    pub fn new(
+        pid: u32,
+        parent: Option<&Arc<ThreadGroup>>,
+        handlers: Arc<SigHandlers>,
+        exit_signal: u32,
+    ) -> Arc<Self> {
         let (pgid, sid, limits) = match parent {
             Some(p) => {
                 let r = p.relations.lock();
@@ -565,7 +571,8 @@ impl ThreadGroup {
             if matches!(child.life(), Life::Zombie(_))
                 && let Some(reaper) = &reaper
             {
-                let _ = signal::send_group(reaper, SigInfo::child(c::CLD_EXITED as i32, child.pid, 0, 0, 0, 0));
+                let _ =
+                    signal::send_group(reaper, SigInfo::child(c::CLD_EXITED as i32, child.pid, 0, 0, 0, 0));
                 reaper.child_queue.wake(Events::IN);
             }
         }

@@ -56,7 +56,8 @@ impl Generator {
 pub fn seed(bytes: &[u8]) {
     let mut generator = GENERATOR.lock();
     for chunk in bytes.chunks_exact(32) {
-        for (word, b) in generator.key.clone().iter().enumerate().zip(chunk.chunks_exact(4)).map(|((i, k), b)| (i, (k, b)))
+        for (word, b) in
+            generator.key.clone().iter().enumerate().zip(chunk.chunks_exact(4)).map(|((i, k), b)| (i, (k, b)))
         {
             let (key, b) = b;
             generator.key[word] = key ^ u32::from_le_bytes([b[0], b[1], b[2], b[3]]);

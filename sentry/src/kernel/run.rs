@@ -94,7 +94,11 @@ fn page_fault(current: &CurrentTask, error: u64, address: u64) {
             return;
         }
     };
-    crate::debug!("task {}: fault at {address:#x}, rip {:#x}, error {error:#x}", current.tid(), current.ctx().rip);
+    crate::debug!(
+        "task {}: fault at {address:#x}, rip {:#x}, error {error:#x}",
+        current.tid(),
+        current.ctx().rip
+    );
     signal::force(current.task(), info);
 }
 

@@ -268,7 +268,8 @@ fn pick() -> Option<Arc<Task>> {
             continue;
         }
         let mut queue = other.queue.lock();
-        if let Some(at) = queue.iter().position(|t| t.sched.affinity.load(Ordering::Relaxed) & (1 << me) != 0) {
+        if let Some(at) = queue.iter().position(|t| t.sched.affinity.load(Ordering::Relaxed) & (1 << me) != 0)
+        {
             let task = queue.remove(at);
             other.queued.store(queue.len(), Ordering::SeqCst);
             return task;
@@ -296,7 +297,9 @@ fn pick_leaving(leaving: &Arc<Task>) -> Option<Arc<Task>> {
 fn switch_away(task: &Arc<Task>) {
     let cpu = this();
     let now = crate::time::monotonic_ns();
-    task.sched.run_ns.fetch_add(now.saturating_sub(task.sched.since.load(Ordering::Relaxed)), Ordering::Relaxed);
+    task.sched
+        .run_ns
+        .fetch_add(now.saturating_sub(task.sched.since.load(Ordering::Relaxed)), Ordering::Relaxed);
     let next = pick_leaving(task);
     if let Some(next) = &next
         && Arc::ptr_eq(next, task)
@@ -331,7 +334,9 @@ fn switch_away(task: &Arc<Task>) {
 fn switch_dead(task: Arc<Task>) {
     let cpu = this();
     let now = crate::time::monotonic_ns();
-    task.sched.run_ns.fetch_add(now.saturating_sub(task.sched.since.load(Ordering::Relaxed)), Ordering::Relaxed);
+    task.sched
+        .run_ns
+        .fetch_add(now.saturating_sub(task.sched.since.load(Ordering::Relaxed)), Ordering::Relaxed);
     let from = stack::context_of(&task);
     let next = pick_leaving(&task);
     // The next task or the idle loop drops this reference, off this stack.

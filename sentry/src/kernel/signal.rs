@@ -233,8 +233,16 @@ pub fn default_of(signal: u32) -> DefaultAction {
         c::SIGCHLD | c::SIGURG | c::SIGWINCH => DefaultAction::Ignore,
         c::SIGCONT => DefaultAction::Continue,
         c::SIGSTOP | c::SIGTSTP | c::SIGTTIN | c::SIGTTOU => DefaultAction::Stop,
-        c::SIGQUIT | c::SIGILL | c::SIGTRAP | c::SIGABRT | c::SIGBUS | c::SIGFPE | c::SIGSEGV | c::SIGXCPU
-        | c::SIGXFSZ | c::SIGSYS => DefaultAction::Core,
+        c::SIGQUIT
+        | c::SIGILL
+        | c::SIGTRAP
+        | c::SIGABRT
+        | c::SIGBUS
+        | c::SIGFPE
+        | c::SIGSEGV
+        | c::SIGXCPU
+        | c::SIGXFSZ
+        | c::SIGSYS => DefaultAction::Core,
         _ => DefaultAction::Terminate,
     }
 }
@@ -357,7 +365,9 @@ pub fn send_task(task: &Arc<Task>, info: SigInfo) -> Result<()> {
         if ignored(&task.group, signal) && unhandled {
             return Ok(());
         }
-        if task.group.is_init() && info.code != c::SI_KERNEL as i32 && info.code <= 0
+        if task.group.is_init()
+            && info.code != c::SI_KERNEL as i32
+            && info.code <= 0
             && protected_init(&task.group, signal)
         {
             return Ok(());

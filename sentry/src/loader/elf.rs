@@ -1,9 +1,9 @@
 //! ELF executables: elf(5).
 
 use crate::errno::{Errno, Result};
+use crate::mm::Mm;
 use crate::mm::map::{Content, MapLimits, Placement};
 use crate::mm::vma::{Prot, VmFlags};
-use crate::mm::Mm;
 use crate::vfs::OpenFile;
 use abi::PAGE_SIZE;
 use alloc::sync::Arc;
@@ -129,7 +129,7 @@ impl Executable {
             segments.push(Segment::read_from_bytes(chunk).map_err(|_| Errno::ENOEXEC)?);
         }
         let mut interpreter = None;
-        for segment in segments.iter().filter(|s| s.kind == c::PT_INTERP) {
+        if let Some(segment) = segments.iter().find(|s| s.kind == c::PT_INTERP) {
             if segment.filesz < 2 || segment.filesz > 4096 {
                 return Err(Errno::ENOEXEC);
             }
@@ -140,7 +140,6 @@ impl Executable {
                 return Err(Errno::ENOEXEC);
             }
             interpreter = Some(path);
-            break;
         }
         let this = Self { file, header, segments, interpreter };
         this.check()?;
@@ -190,7 +189,8 @@ impl Executable {
             // The whole span is taken first, so that the segments find their places free.
             let align = self.loads().map(|s| s.align).max().unwrap_or(PAGE_SIZE).clamp(PAGE_SIZE, 1 << 21);
             let span = high - low;
-            let at = mm.mmap(placement, span + align, Prot::empty(), VmFlags::empty(), Content::Anon, &limits)?;
+            let at =
+                mm.mmap(placement, span + align, Prot::empty(), VmFlags::empty(), Content::Anon, &limits)?;
             mm.munmap(at, span + align)?;
             let at = if align.is_power_of_two() { at.next_multiple_of(align) } else { at };
             at.wrapping_sub(low)
@@ -241,10 +241,21 @@ impl Executable {
         }
         if memory_end > anon_start {
             let len = memory_end - anon_start;
-            mm.mmap(Placement::Fixed(anon_start), len, prot, VmFlags::empty(), Content::Anon, &MapLimits::NONE)?;
+            mm.mmap(
+                Placement::Fixed(anon_start),
+                len,
+                prot,
+                VmFlags::empty(),
+                Content::Anon,
+                &MapLimits::NONE,
+            )?;
         }
         // What follows the file's bytes in their last page is zero where the segment is longer.
-        if s.memsz > s.filesz && s.filesz != 0 && file_end % PAGE_SIZE != 0 && prot.contains(Prot::WRITE) {
+        if s.memsz > s.filesz
+            && s.filesz != 0
+            && !file_end.is_multiple_of(PAGE_SIZE)
+            && prot.contains(Prot::WRITE)
+        {
             let zeros = vec![0; (PAGE_SIZE - file_end % PAGE_SIZE) as usize];
             mm.write_bytes(file_end, &zeros)?;
         }

@@ -76,7 +76,9 @@ pub fn load(
     let mm = Mm::new()?;
     mm.stack_limit.store(stack_limit, Ordering::Relaxed);
     let random = random::bytes::<24>();
-    let word = |at: usize| u64::from(u32::from_le_bytes([random[at], random[at + 1], random[at + 2], random[at + 3]]));
+    let word = |at: usize| {
+        u64::from(u32::from_le_bytes([random[at], random[at + 1], random[at + 2], random[at + 3]]))
+    };
     let stack_top = mm.user_top - (word(0) % 0x3f_ffff) * PAGE_SIZE - PAGE_SIZE;
     map_stack(&mm, stack_top, program.exec_stack())?;
     let gap = stack_limit.clamp(128 << 20, mm.user_top / 6 * 5) + (1 << 20);

@@ -77,12 +77,20 @@ pub fn update() {
 pub fn map(mm: &Arc<Mm>) -> Result<u64> {
     let Some(pages) = PAGES.get() else { return Ok(0) };
     let none = MapLimits::NONE;
-    let at = mm.mmap(Placement::Hint(0), 2 * PAGE_SIZE, Prot::empty(), VmFlags::empty(), Content::Anon, &none)?;
+    let at =
+        mm.mmap(Placement::Hint(0), 2 * PAGE_SIZE, Prot::empty(), VmFlags::empty(), Content::Anon, &none)?;
     let object: Arc<dyn Mappable> = pages.clone();
     let data = Content::Object(object.clone(), 0);
     mm.mmap(Placement::Fixed(at), PAGE_SIZE, Prot::READ, VmFlags::VVAR, data, &none)?;
     let image = Content::Object(object, 1);
-    mm.mmap(Placement::Fixed(at + PAGE_SIZE), PAGE_SIZE, Prot::READ | Prot::EXEC, VmFlags::VDSO, image, &none)?;
+    mm.mmap(
+        Placement::Fixed(at + PAGE_SIZE),
+        PAGE_SIZE,
+        Prot::READ | Prot::EXEC,
+        VmFlags::VDSO,
+        image,
+        &none,
+    )?;
     Ok(at + PAGE_SIZE)
 }
 

@@ -105,7 +105,8 @@ impl Mm {
             c::MADV_DONTDUMP => self.flag(start, end, VmFlags::DONTDUMP, true),
             c::MADV_DODUMP => self.flag(start, end, VmFlags::DONTDUMP, false),
             c::MADV_POPULATE_READ | c::MADV_POPULATE_WRITE => {
-                let kind = if advice == c::MADV_POPULATE_WRITE { AccessKind::Write } else { AccessKind::Read };
+                let kind =
+                    if advice == c::MADV_POPULATE_WRITE { AccessKind::Write } else { AccessKind::Read };
                 for vma in &ranges {
                     self.populate(vma.start.max(start), vma.end.min(end), kind)?;
                 }

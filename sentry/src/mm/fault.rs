@@ -151,7 +151,9 @@ impl Mm {
             Backing::Object { object, .. } => {
                 let index = vma.page_of(page);
                 match fetched {
-                    Some((from, at, frame)) if at == index && core::ptr::addr_eq(Arc::as_ptr(&from), Arc::as_ptr(object)) => {
+                    Some((from, at, frame))
+                        if at == index && core::ptr::addr_eq(Arc::as_ptr(&from), Arc::as_ptr(object)) =>
+                    {
                         self.fault_object(vma, page, write, frame).map(|()| Next::Done)
                     }
                     _ => {
@@ -168,7 +170,10 @@ impl Mm {
         if !write || vma.flags.contains(VmFlags::SHARED) {
             let access = rights(vma.prot, vma.flags.contains(VmFlags::SHARED));
             let _guard = self.tables.lock();
-            return self.space.protect(page, page + PAGE_SIZE, |_, _| access).map_err(|_| FaultError::NoMemory);
+            return self
+                .space
+                .protect(page, page + PAGE_SIZE, |_, _| access)
+                .map_err(|_| FaultError::NoMemory);
         }
         {
             let mut hot = self.hot.lock();
@@ -187,7 +192,10 @@ impl Mm {
             let old = self.space.frame(&now);
             // One reference is the entry's, the other is ours: nobody else has it.
             if old.refs() == 2 {
-                return self.space.protect(page, page + PAGE_SIZE, |_, _| access).map_err(|_| FaultError::NoMemory);
+                return self
+                    .space
+                    .protect(page, page + PAGE_SIZE, |_, _| access)
+                    .map_err(|_| FaultError::NoMemory);
             }
             new.copy_from(0, &old, 0, PAGE_SIZE as usize);
             drop(old);
@@ -227,7 +235,11 @@ impl Mm {
         vma.fault_next = end;
         let mut at = page;
         while at < end {
-            let frame = match if at == page { alloc() } else { FrameRef::alloc_zeroed().map_err(|_| FaultError::NoMemory) } {
+            let frame = match if at == page {
+                alloc()
+            } else {
+                FrameRef::alloc_zeroed().map_err(|_| FaultError::NoMemory)
+            } {
                 Ok(frame) => frame,
                 Err(e) if at == page => return Err(e),
                 Err(_) => break,

@@ -116,7 +116,9 @@ impl Mm {
             Placement::Hint(hint) => {
                 let hint = hint & !(PAGE_SIZE - 1);
                 if hint >= MMAP_MIN_ADDR
-                    && hint.checked_add(len).is_some_and(|end| end <= self.user_top && inner.vmas.is_free(hint, end))
+                    && hint
+                        .checked_add(len)
+                        .is_some_and(|end| end <= self.user_top && inner.vmas.is_free(hint, end))
                 {
                     return Ok(hint);
                 }
@@ -198,7 +200,10 @@ impl Mm {
         if len == 0 {
             return Ok(());
         }
-        let end = len.checked_next_multiple_of(PAGE_SIZE).and_then(|l| start.checked_add(l)).ok_or(Errno::ENOMEM)?;
+        let end = len
+            .checked_next_multiple_of(PAGE_SIZE)
+            .and_then(|l| start.checked_add(l))
+            .ok_or(Errno::ENOMEM)?;
         let mut inner = self.inner.lock();
         let mut start = start;
         if grows_down {
@@ -278,7 +283,15 @@ impl Mm {
     ///
     /// # Errors
     /// EINVAL, EFAULT, ENOMEM.
-    pub fn mremap(&self, old: u64, old_len: u64, new_len: u64, flags: u32, to: u64, limits: &MapLimits) -> Result<u64> {
+    pub fn mremap(
+        &self,
+        old: u64,
+        old_len: u64,
+        new_len: u64,
+        flags: u32,
+        to: u64,
+        limits: &MapLimits,
+    ) -> Result<u64> {
         let may_move = flags & MREMAP_MAYMOVE != 0;
         let fixed = flags & MREMAP_FIXED != 0;
         let keep = flags & MREMAP_DONTUNMAP != 0;

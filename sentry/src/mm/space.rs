@@ -11,8 +11,8 @@ use abi::PAGE_SIZE;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
-use smallvec::SmallVec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use smallvec::SmallVec;
 
 /// Where the parts of a program lie, for /proc and prctl(PR_SET_MM).
 #[derive(Debug, Clone, Default)]
@@ -172,7 +172,8 @@ impl Mm {
                 new.vmas.insert(copy);
                 let shared = vma.flags.contains(VmFlags::SHARED);
                 // Pages of objects are faulted in again, but for private ones that were copied.
-                if vma.flags.contains(VmFlags::WIPEONFORK) || (shared && matches!(vma.backing, Backing::Object { .. }))
+                if vma.flags.contains(VmFlags::WIPEONFORK)
+                    || (shared && matches!(vma.backing, Backing::Object { .. }))
                 {
                     continue;
                 }

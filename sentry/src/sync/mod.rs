@@ -11,7 +11,7 @@ mod wait;
 pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
 pub use spin::{SpinGuard, SpinLock, stuck};
-pub use wait::{EntryId, Wake, WaitQueue};
+pub use wait::{EntryId, WaitQueue, Wake};
 
 bitflags::bitflags! {
     /// Readiness, the bits of poll(2).

@@ -40,7 +40,9 @@ pub fn futex(task: &CurrentTask, args: &Args) -> Result<u64> {
             let result = futex::wait(&mm, address, value, bitset, shared, deadline);
             match result {
                 // A relative wait that went on after a handler would begin anew.
-                Err(Errno::RESTART_SYS) if command == c::FUTEX_WAIT && deadline.is_some() => Err(Errno::EINTR),
+                Err(Errno::RESTART_SYS) if command == c::FUTEX_WAIT && deadline.is_some() => {
+                    Err(Errno::EINTR)
+                }
                 r => r.map(|()| 0),
             }
         }
@@ -51,10 +53,13 @@ pub fn futex(task: &CurrentTask, args: &Args) -> Result<u64> {
                 return Err(Errno::EINVAL);
             }
             let expected = (command == c::FUTEX_CMP_REQUEUE).then(|| args.u32(5));
-            let (woken, moved) = futex::requeue(&mm, address, value, args.u64(4), args.u32(3), expected, shared)?;
+            let (woken, moved) =
+                futex::requeue(&mm, address, value, args.u64(4), args.u32(3), expected, shared)?;
             Ok(if expected.is_some() { woken + moved } else { woken })
         }
-        c::FUTEX_WAKE_OP => futex::wake_op(&mm, address, value, args.u64(4), args.u32(3), args.u32(5), shared),
+        c::FUTEX_WAKE_OP => {
+            futex::wake_op(&mm, address, value, args.u64(4), args.u32(3), args.u32(5), shared)
+        }
         // Priority inheritance is not there yet: docs/limits.md.
         _ => Err(Errno::ENOSYS),
     }

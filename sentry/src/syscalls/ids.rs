@@ -335,7 +335,8 @@ pub fn capset(task: &CurrentTask, args: &Args) -> Result<u64> {
     if permitted & !old.permitted != 0 || effective & !permitted != 0 {
         return Err(Errno::EPERM);
     }
-    let limit = if old.has(cap::SETPCAP) { old.inheritable | old.bounding } else { old.inheritable | old.permitted };
+    let limit =
+        if old.has(cap::SETPCAP) { old.inheritable | old.bounding } else { old.inheritable | old.permitted };
     if inheritable & !limit != 0 {
         return Err(Errno::EPERM);
     }

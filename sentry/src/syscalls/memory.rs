@@ -159,7 +159,10 @@ pub fn munlock(task: &CurrentTask, args: &Args) -> Result<u64> {
 /// mlockall(2)
 pub fn mlockall(task: &CurrentTask, args: &Args) -> Result<u64> {
     let flags = args.u32(0);
-    if flags == 0 || flags & !(c::MCL_CURRENT | c::MCL_FUTURE | c::MCL_ONFAULT) != 0 || flags == c::MCL_ONFAULT {
+    if flags == 0
+        || flags & !(c::MCL_CURRENT | c::MCL_FUTURE | c::MCL_ONFAULT) != 0
+        || flags == c::MCL_ONFAULT
+    {
         return Err(Errno::EINVAL);
     }
     let limits = task.map_limits();
@@ -220,7 +223,8 @@ fn process_vm(task: &CurrentTask, args: &Args, write: bool) -> Result<u64> {
     }
     let mm = other.try_mm()?;
     let mine = task.mm();
-    let (from, to, from_iov, to_iov) = if write { (&mine, &mm, &local, &remote) } else { (&mm, &mine, &remote, &local) };
+    let (from, to, from_iov, to_iov) =
+        if write { (&mine, &mm, &local, &remote) } else { (&mm, &mine, &remote, &local) };
     let mut total = 0u64;
     let mut buf = alloc::vec![0u8; 4096];
     let (mut fi, mut fo, mut ti, mut to_off) = (0, 0u64, 0, 0u64);

@@ -51,7 +51,8 @@ pub fn setdomainname(task: &CurrentTask, args: &Args) -> Result<u64> {
 pub fn sysinfo(task: &CurrentTask, args: &Args) -> Result<u64> {
     let (used, total) = frames::usage();
     let mut out = [0u64; 14];
-    out[0] = crate::time::boottime_ns().saturating_sub(boot::BOOT_NS.load(Ordering::Relaxed)) / crate::time::NS;
+    out[0] =
+        crate::time::boottime_ns().saturating_sub(boot::BOOT_NS.load(Ordering::Relaxed)) / crate::time::NS;
     out[4] = total as u64 * abi::PAGE_SIZE;
     out[5] = total.saturating_sub(used) as u64 * abi::PAGE_SIZE;
     out[10] = (process::task_count() as u64).min(u64::from(u16::MAX));

@@ -1,15 +1,12 @@
 //! System calls: the table, and a file for each family of handlers.
 
 pub mod dir;
-pub mod timerfd;
-pub mod signalfd;
-pub mod poll;
-pub mod inotify;
-pub mod eventfd;
 pub mod epoll;
+pub mod eventfd;
 pub mod fcntl;
 pub mod futex;
 pub mod ids;
+pub mod inotify;
 pub mod ioctl;
 pub mod memory;
 pub mod misc;
@@ -17,13 +14,16 @@ pub mod mount;
 pub mod open;
 pub mod path;
 pub mod pipe;
+pub mod poll;
 pub mod process;
 pub mod read_write;
 pub mod sched;
 pub mod signal;
+pub mod signalfd;
 pub mod stat;
 pub mod table;
 pub mod time;
+pub mod timerfd;
 pub mod xattr;
 
 use crate::errno::{Errno, Result};
@@ -127,7 +127,9 @@ fn trace(current: &CurrentTask, nr: u64, args: &Args, result: &Result<u64>, star
     match result {
         Ok(value) => crate::log::write(
             level,
-            format_args!("[{pid}:{tid}] {comm} {name}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) = {value:#x} ({us} us)"),
+            format_args!(
+                "[{pid}:{tid}] {comm} {name}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) = {value:#x} ({us} us)"
+            ),
         ),
         Err(error) => crate::log::write(
             level,

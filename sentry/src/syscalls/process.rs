@@ -51,9 +51,23 @@ pub fn clone3(task: &CurrentTask, args: &Args) -> Result<u64> {
     }
     let mut f = [0u64; FIELDS];
     for (value, bytes) in f.iter_mut().zip(raw.chunks_exact(8)) {
-        *value = u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]);
+        *value = u64::from_le_bytes([
+            bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+        ]);
     }
-    let [flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, _cgroup] = f;
+    let [
+        flags,
+        pidfd,
+        child_tid,
+        parent_tid,
+        exit_signal,
+        stack,
+        stack_size,
+        tls,
+        set_tid,
+        set_tid_size,
+        _cgroup,
+    ] = f;
     if flags & 0xff != 0 || flags & u64::from(c::CLONE_DETACHED) != 0 || exit_signal > 64 {
         return Err(Errno::EINVAL);
     }
@@ -227,7 +241,14 @@ pub fn wait4(task: &CurrentTask, args: &Args) -> Result<u64> {
 pub fn waitid(task: &CurrentTask, args: &Args) -> Result<u64> {
     let id = args.i32(1);
     let options = args.u32(3);
-    let known = c::WNOHANG | c::WNOWAIT | c::WEXITED | c::WSTOPPED | c::WCONTINUED | c::__WNOTHREAD | c::__WCLONE | c::__WALL;
+    let known = c::WNOHANG
+        | c::WNOWAIT
+        | c::WEXITED
+        | c::WSTOPPED
+        | c::WCONTINUED
+        | c::__WNOTHREAD
+        | c::__WCLONE
+        | c::__WALL;
     if options & !known != 0 || options & (c::WEXITED | c::WSTOPPED | c::WCONTINUED) == 0 {
         return Err(Errno::EINVAL);
     }
@@ -288,7 +309,8 @@ pub fn times(task: &CurrentTask, args: &Args) -> Result<u64> {
     if args.u64(0) != 0 {
         let own = task.group.usage();
         let children = *task.group.children_usage.lock();
-        let out = [ticks(own.user_ns), ticks(own.system_ns), ticks(children.user_ns), ticks(children.system_ns)];
+        let out =
+            [ticks(own.user_ns), ticks(own.system_ns), ticks(children.user_ns), ticks(children.system_ns)];
         task.write_obj(args.u64(0), &out)?;
     }
     Ok(crate::time::boottime_ns() / 10_000_000)
@@ -341,7 +363,8 @@ pub fn setpgid(task: &CurrentTask, args: &Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let pid = args.i32(0);
-    let target = if pid == 0 { task.group.clone() } else { process::find_group(pid as u32).ok_or(Errno::ESRCH)? };
+    let target =
+        if pid == 0 { task.group.clone() } else { process::find_group(pid as u32).ok_or(Errno::ESRCH)? };
     let own = Arc::ptr_eq(&target, &task.group);
     if !own {
         if !target.parent().is_some_and(|p| Arc::ptr_eq(&p, &task.group)) {
@@ -391,7 +414,10 @@ fn limit(task: &CurrentTask, pid: i32, resource: u32, new: Option<[u64; 2]>) -> 
     let cred = task.cred();
     if !Arc::ptr_eq(&group, &task.group) {
         let other = group.leader().ok_or(Errno::ESRCH)?.cred();
-        let same = cred.uid == other.euid && cred.uid == other.suid && cred.uid == other.uid && cred.gid == other.egid;
+        let same = cred.uid == other.euid
+            && cred.uid == other.suid
+            && cred.uid == other.uid
+            && cred.gid == other.egid;
         if !same && !cred.has(cap::SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }

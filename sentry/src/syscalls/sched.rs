@@ -128,7 +128,8 @@ pub fn sched_getattr(task: &CurrentTask, args: &Args) -> Result<u64> {
     let target = target(task, args.i32(0))?;
     let policy = target.policy.load(Ordering::Relaxed) & !SCHED_RESET_ON_FORK;
     let nice = target.nice.load(Ordering::Relaxed) as i32 - 20;
-    let words = [48u32, policy, 0, 0, nice as u32, target.rt_priority.load(Ordering::Relaxed), 0, 0, 0, 0, 0, 0];
+    let words =
+        [48u32, policy, 0, 0, nice as u32, target.rt_priority.load(Ordering::Relaxed), 0, 0, 0, 0, 0, 0];
     task.write_obj(args.u64(1), &words)?;
     Ok(0)
 }
@@ -140,7 +141,9 @@ pub fn sched_setattr(task: &CurrentTask, args: &Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     set_policy(task, args.i32(0), words[1], words[5] as i32)?;
-    target(task, args.i32(0))?.nice.store((words[4] as i32).clamp(-20, 19).wrapping_add(20) as u32, Ordering::Relaxed);
+    target(task, args.i32(0))?
+        .nice
+        .store((words[4] as i32).clamp(-20, 19).wrapping_add(20) as u32, Ordering::Relaxed);
     Ok(0)
 }
 

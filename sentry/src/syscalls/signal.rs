@@ -267,7 +267,8 @@ pub fn rt_sigtimedwait(task: &CurrentTask, args: &Args) -> Result<u64> {
         at => Some(time::deadline_in(time::read_timespec(task, at)?)),
     };
     task.signals.lock().waiting = set;
-    let result = wait::wait_until(&[(&task.group.signal_queue, Events::IN)], deadline, || task.take_signal(set));
+    let result =
+        wait::wait_until(&[(&task.group.signal_queue, Events::IN)], deadline, || task.take_signal(set));
     task.signals.lock().waiting = 0;
     let info = match result {
         Ok(info) => info,

@@ -15,7 +15,13 @@ pub(super) extern "C" fn start(info: *const BootInfo, cpu: u64) -> ! {
     if cpu == 0 {
         let kind = PlatformKind::from_u32(info.platform).unwrap_or(PlatformKind::Hardware);
         port::set_flavour(kind);
-        frames::init(info.physmap, kind == PlatformKind::Systrap, info.memory_limit, grow, pgtable::extent_added);
+        frames::init(
+            info.physmap,
+            kind == PlatformKind::Systrap,
+            info.memory_limit,
+            grow,
+            pgtable::extent_added,
+        );
         cpu::set_count(info.cpus);
     }
     // SAFETY: once for each vCPU, first of all.

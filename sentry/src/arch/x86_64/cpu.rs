@@ -5,8 +5,8 @@ use super::entry;
 use super::port::{self, Flavour};
 use crate::mm::frames::physmap;
 use abi::boot::{
-    CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_IDT, CPU_IST1_TOP, CPU_IST2_TOP, CPU_IST3_TOP, CPU_PV_CELL, CPU_STACK_TOP,
-    CPU_TSS, MAX_CPUS, SEL_KERNEL_CODE,
+    CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_IDT, CPU_IST1_TOP, CPU_IST2_TOP, CPU_IST3_TOP, CPU_PV_CELL,
+    CPU_STACK_TOP, CPU_TSS, MAX_CPUS, SEL_KERNEL_CODE,
 };
 use core::arch::asm;
 use core::cell::UnsafeCell;

@@ -406,7 +406,8 @@ impl Space {
             }
             if value & HUGE != 0 {
                 let mut mapping = Self::decode(value, true);
-                mapping.gpa = (mapping.gpa & !(HUGE_PAGE_SIZE - 1)) + (va & (HUGE_PAGE_SIZE - 1) & !(PAGE_SIZE - 1));
+                mapping.gpa =
+                    (mapping.gpa & !(HUGE_PAGE_SIZE - 1)) + (va & (HUGE_PAGE_SIZE - 1) & !(PAGE_SIZE - 1));
                 return Some(mapping);
             }
             table = value & ADDRESS;
@@ -466,7 +467,13 @@ impl Space {
 
     /// Calls `f` for each entry in a range (2 MiB leaves are split where the range covers a part, and passed whole
     /// otherwise).
-    fn for_each(&self, start: u64, end: u64, split_whole: bool, mut f: impl FnMut(*mut u64, u64, bool)) -> Result<()> {
+    fn for_each(
+        &self,
+        start: u64,
+        end: u64,
+        split_whole: bool,
+        mut f: impl FnMut(*mut u64, u64, bool),
+    ) -> Result<()> {
         let mut va = start;
         while va < end {
             let mut table = self.root;
@@ -537,7 +544,12 @@ impl Space {
     ///
     /// # Errors
     /// ENOMEM where a 2 MiB leaf had to be split.
-    pub fn protect(&self, start: u64, end: u64, mut access: impl FnMut(&Mapping, u64) -> Access) -> Result<()> {
+    pub fn protect(
+        &self,
+        start: u64,
+        end: u64,
+        mut access: impl FnMut(&Mapping, u64) -> Access,
+    ) -> Result<()> {
         let mut weaker = false;
         self.for_each(start, end, false, |e, va, huge| {
             let value = load(e);
@@ -682,7 +694,6 @@ impl Space {
         let _ = frame.into_raw();
         own
     }
-
 }
 
 /// Gives the tables below `table` to the spare ones and clears its entries.

@@ -1,8 +1,8 @@
 //! What differs between the flavours: entering ring 3, address-space switch, invalidation, idling, kicks, timer.
 
 use super::context::UserContext;
-use super::pgtable::Space;
 use super::fpu::FpuState;
+use super::pgtable::Space;
 use super::{Bases, apic, cpu, entry, systrap, tsc};
 use abi::boot::PlatformKind;
 use core::arch::asm;
@@ -136,7 +136,9 @@ pub fn load_space(space: &Space) {
     match flavour() {
         Flavour::Pvm => hypercall(HC_SET_CR3, space.root()),
         // SAFETY: every top-level table has the kernel half.
-        Flavour::Hardware => unsafe { asm!("mov cr3, {}", in(reg) space.root(), options(nostack, preserves_flags)) },
+        Flavour::Hardware => unsafe {
+            asm!("mov cr3, {}", in(reg) space.root(), options(nostack, preserves_flags))
+        },
         Flavour::Systrap => {}
     }
 }
@@ -159,7 +161,9 @@ fn flush_local(space: &Space) {
     match flavour() {
         Flavour::Pvm => hypercall(HC_FLUSH_ALL, 0),
         // SAFETY: as in `load_space`.
-        Flavour::Hardware => unsafe { asm!("mov cr3, {}", in(reg) space.root(), options(nostack, preserves_flags)) },
+        Flavour::Hardware => unsafe {
+            asm!("mov cr3, {}", in(reg) space.root(), options(nostack, preserves_flags))
+        },
         Flavour::Systrap => {}
     }
 }

@@ -1,8 +1,8 @@
 //! Kernel stacks and the switch between them.
 
+use super::entry;
 use super::pgtable;
 use super::port::{self, Flavour};
-use super::entry;
 use crate::mm::frames;
 use crate::sync::SpinLock;
 use abi::PAGE_SIZE;

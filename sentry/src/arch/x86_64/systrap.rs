@@ -192,17 +192,18 @@ pub struct Stub {
 static SPARE: [SpinLock<Vec<Stub>>; MAX_CPUS] = [const { SpinLock::new(Vec::new()) }; MAX_CPUS];
 
 impl Stub {
-    /// A stub for this vCPU with nothing mapped.
-    fn new() -> Option<Self> {
+    /// A stub for this vCPU with nothing mapped; `flushed`: what the space has counted so far.
+    fn new(flushed: u64) -> Option<Self> {
         if let Some(mut stub) = SPARE[cpu::id()].lock().pop() {
             stub.unmap(USER_BOTTOM, STUB_USER_TOP);
+            stub.flushed = flushed;
             if !stub.dead {
                 return Some(stub);
             }
             stub.end();
         }
         let area = frames::alloc_area(STUB_AREA_ORDER)?;
-        let mut stub = Self { pid: 0, area, flushed: 0, dead: false };
+        let mut stub = Self { pid: 0, area, flushed, dead: false };
         // Its first stop changes the state.
         stub.state().store(STATE_RUN, Ordering::SeqCst);
         let pid = crate::host::call(&StubSpawn { cpu: cpu::id() as u64, area });
@@ -393,7 +394,7 @@ impl Stub {
     /// Offset in the area of the signal frame's `ucontext`, if it is where it can be.
     fn frame(&self) -> Option<u64> {
         let offset = self.field(offset_of!(StubControl, ucontext)).checked_sub(STUB_AREA)?;
-        (offset >= PAGE_SIZE && offset <= STUB_AREA_SIZE - UC_SIZE).then_some(offset)
+        (PAGE_SIZE..=STUB_AREA_SIZE - UC_SIZE).contains(&offset).then_some(offset)
     }
 
     /// Offset in the area of the extended state, if it is where it can be.
@@ -405,8 +406,8 @@ impl Stub {
 
     fn load_registers(&self, frame: u64, x: &UserContext, fpu: &FpuState) {
         let regs = [
-            x.r8, x.r9, x.r10, x.r11, x.r12, x.r13, x.r14, x.r15, x.rdi, x.rsi, x.rbp, x.rbx, x.rdx, x.rax, x.rcx,
-            x.rsp, x.rip, x.rflags,
+            x.r8, x.r9, x.r10, x.r11, x.r12, x.r13, x.r14, x.r15, x.rdi, x.rsi, x.rbp, x.rbx, x.rdx, x.rax,
+            x.rcx, x.rsp, x.rip, x.rflags,
         ];
         for (i, value) in regs.iter().enumerate() {
             self.write(frame + UC_REGS + 8 * i as u64, *value);
@@ -426,7 +427,8 @@ impl Stub {
         for (i, slot) in regs.iter_mut().enumerate() {
             *slot = self.read(frame + UC_REGS + 8 * i as u64);
         }
-        let [r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags] = regs;
+        let [r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags] =
+            regs;
         (x.r8, x.r9, x.r10, x.r11, x.r12, x.r13, x.r14, x.r15) = (r8, r9, r10, r11, r12, r13, r14, r15);
         (x.rdi, x.rsi, x.rbp, x.rbx, x.rdx, x.rax, x.rcx) = (rdi, rsi, rbp, rbx, rdx, rax, rcx);
         (x.rsp, x.rip, x.rflags) = (rsp, rip, rflags);
@@ -464,7 +466,7 @@ pub(super) fn release(stubs: Vec<Option<Stub>>) {
 pub(super) fn enter(ctx: &mut UserContext, space: &Space, fpu: &mut FpuState, bases: &Bases) {
     let me = cpu::id();
     let resolved = (ctx.vector == 14).then_some(ctx.cr2);
-    let stub = space.take_stub(me).or_else(Stub::new);
+    let stub = space.take_stub(me).or_else(|| Stub::new(space.invalidations()));
     let Some(mut stub) = stub else {
         // No process for it: the program cannot run. As if it were out of memory.
         died(ctx);
@@ -531,10 +533,7 @@ fn run(stub: &mut Stub, frame: u64, ctx: &mut UserContext, fpu: &mut FpuState, b
         return;
     };
     stub.store_registers(frame, ctx, fpu);
-    bases.keep(
-        stub.field(offset_of!(StubControl, fs_base)),
-        stub.field(offset_of!(StubControl, gs_base)),
-    );
+    bases.keep(stub.field(offset_of!(StubControl, fs_base)), stub.field(offset_of!(StubControl, gs_base)));
     let signal = stub.read(0) >> 32;
     let trap = stub.read(frame + UC_TRAP);
     ctx.error = stub.read(frame + UC_ERROR);
@@ -542,8 +541,7 @@ fn run(stub: &mut Stub, frame: u64, ctx: &mut UserContext, fpu: &mut FpuState, b
     ctx.vector = match signal as u32 {
         c::SIGSYS => {
             let info = stub.field(offset_of!(StubControl, siginfo)).wrapping_sub(STUB_AREA);
-            let native = info >= PAGE_SIZE
-                && info <= STUB_AREA_SIZE - 128
+            let native = (PAGE_SIZE..=STUB_AREA_SIZE - 128).contains(&info)
                 && stub.read(info + SI_ARCH) as u32 == AUDIT_ARCH_X86_64;
             ctx.error = ctx.rax;
             // 32-bit system calls are not there.
