@@ -92,7 +92,8 @@ pub struct VforkWait {
 impl VforkWait {
     /// Waits; not interrupted but by death.
     pub fn wait(&self, parent: &Task) {
-        let done = || (self.done.load(Ordering::SeqCst) || parent.group.exiting() || parent.killed()).then_some(());
+        let done =
+            || (self.done.load(Ordering::SeqCst) || parent.group.exiting() || parent.killed()).then_some(());
         super::wait::wait_uninterruptible(&self.queue, done);
     }
 
@@ -296,7 +297,12 @@ impl Task {
 
     /// Soft and hard resource limit of its process.
     pub fn rlimit(&self, resource: u32) -> (u64, u64) {
-        self.group.limits.lock().get(resource as usize).copied().unwrap_or((process::INFINITY, process::INFINITY))
+        self.group
+            .limits
+            .lock()
+            .get(resource as usize)
+            .copied()
+            .unwrap_or((process::INFINITY, process::INFINITY))
     }
 
     /// Sends its own process a signal of the kernel (SIGPIPE, SIGXFSZ): it goes to this task.
@@ -331,12 +337,7 @@ impl CurrentTask {
     /// ESRCH where the task has no address space.
     pub fn new(task: Arc<Task>, ctx: UserContext) -> Result<Self> {
         let mm = task.try_mm()?;
-        Ok(Self {
-            task,
-            mm: RefCell::new(mm),
-            ctx: RefCell::new(Box::new(ctx)),
-            ended: Cell::new(false),
-        })
+        Ok(Self { task, mm: RefCell::new(mm), ctx: RefCell::new(Box::new(ctx)), ended: Cell::new(false) })
     }
 
     /// The task itself.
@@ -417,7 +418,11 @@ impl CurrentTask {
     ///
     /// # Errors
     /// EFAULT.
-    pub fn write_obj<T: zerocopy::IntoBytes + zerocopy::Immutable>(&self, addr: u64, value: &T) -> Result<()> {
+    pub fn write_obj<T: zerocopy::IntoBytes + zerocopy::Immutable>(
+        &self,
+        addr: u64,
+        value: &T,
+    ) -> Result<()> {
         self.write_bytes(addr, value.as_bytes())
     }
 

@@ -177,7 +177,10 @@ fn read_itimer(task: &CurrentTask, at: u64) -> Result<(u64, u64)> {
 fn write_itimer(task: &CurrentTask, at: u64, (left, interval): (u64, u64)) -> Result<()> {
     let us = |ns: u64| ns.div_ceil(1000);
     let (l, i) = (us(left), us(interval));
-    task.write_obj(at, &[(i / 1_000_000) as i64, (i % 1_000_000) as i64, (l / 1_000_000) as i64, (l % 1_000_000) as i64])
+    task.write_obj(
+        at,
+        &[(i / 1_000_000) as i64, (i % 1_000_000) as i64, (l / 1_000_000) as i64, (l % 1_000_000) as i64],
+    )
 }
 
 fn real_timer(task: &CurrentTask, which: u32) -> Result<Arc<IntervalTimer>> {
