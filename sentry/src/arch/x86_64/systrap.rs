@@ -507,8 +507,9 @@ fn run(stub: &mut Stub, frame: u64, ctx: &mut UserContext, fpu: &mut FpuState, b
     futex_wake(stub.state());
     let mut turns = 0;
     while stub.state().load(Ordering::SeqCst) == STATE_RUN {
-        if kick.load(Ordering::SeqCst) != 0 || timer_expired() {
-            vector = if kick.swap(0, Ordering::SeqCst) != 0 { VECTOR_IPI } else { VECTOR_TIMER };
+        let (timer, kicked) = (timer_expired(), kick.swap(0, Ordering::SeqCst) != 0);
+        if timer || kicked {
+            vector = if timer { VECTOR_TIMER } else { VECTOR_IPI };
             stub.signal(STUB_KICK_SIGNAL);
             stub.wait_stopped();
             break;
@@ -551,4 +552,8 @@ fn run(stub: &mut Stub, frame: u64, ctx: &mut UserContext, fpu: &mut FpuState, b
         _ if trap < 32 => trap,
         _ => 13,
     };
+    if vector == VECTOR_TIMER && ctx.vector != u64::from(VECTOR_TIMER) {
+        // The program stopped by itself first: the timer is still to be told of.
+        ARMED[cpu::id()].store(0, Ordering::SeqCst);
+    }
 }
