@@ -86,7 +86,7 @@ pub fn load(
     let base = if !program.relocatable() {
         None
     } else if interpreter.is_some() {
-        Some(PROGRAM_BASE.min(mm.user_top / 3 * 2) + (word(8) % 0xfff_ffff) * PAGE_SIZE)
+        Some((PROGRAM_BASE.min(mm.user_top / 3 * 2) & !(PAGE_SIZE - 1)) + (word(8) % 0xfff_ffff) * PAGE_SIZE)
     } else {
         None
     };
