@@ -24,6 +24,9 @@ const GATE_CODE: u64 = 0x2000_0000;
 const GATE_DATA: u64 = GATE_CODE + PAGE_SIZE;
 /// Descriptors from here up are used while the listeners are put in their places.
 const SPARE_FD: libc::c_int = 100;
+/// SECCOMP_IOCTL_NOTIF_SET_FLAGS and its flag SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP.
+const NOTIFY_SET_FLAGS: libc::Ioctl = 0x4008_2104;
+const NOTIFY_SYNC_WAKE_UP: u64 = 1;
 /// Signals that tell of a bug of the sentry.
 const FAULTS: [libc::c_int; 6] =
     [libc::SIGSYS, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
@@ -260,6 +263,9 @@ fn become_sentry(
     let mut listeners = Vec::new();
     for socket in commands {
         let listener = spawner::start(socket.as_fd(), frames.as_fd())?;
+        // The stub waits while the sentry answers: both on one CPU. Older kernels do not know the request (Linux 6.6).
+        // SAFETY: a request that takes numbers.
+        unsafe { libc::ioctl(listener.as_raw_fd(), NOTIFY_SET_FLAGS, NOTIFY_SYNC_WAKE_UP) };
         listeners.push(raw::raise_fd(listener.as_raw_fd(), SPARE_FD)?);
     }
     let report = raw::raise_fd(report.as_raw_fd(), SPARE_FD)?;
