@@ -285,8 +285,9 @@ impl Task {
 
     /// Its own usage.
     pub fn usage(&self) -> Usage {
+        let now = if self.sched.running_on().is_some() { self.sched.running_ns() } else { 0 };
         Usage {
-            user_ns: self.sched.run_ns.load(Ordering::Relaxed),
+            user_ns: self.sched.run_ns.load(Ordering::Relaxed) + now,
             system_ns: 0,
             faults: 0,
             voluntary: self.sched.voluntary.load(Ordering::Relaxed),

@@ -48,8 +48,8 @@ fn read_clock(task: &CurrentTask, clock: i32) -> Result<u64> {
         c::CLOCK_MONOTONIC | c::CLOCK_MONOTONIC_RAW | c::CLOCK_MONOTONIC_COARSE => time::monotonic_ns(),
         c::CLOCK_BOOTTIME | c::CLOCK_BOOTTIME_ALARM => time::boottime_ns(),
         c::CLOCK_REALTIME_ALARM => time::realtime_ns(),
-        c::CLOCK_PROCESS_CPUTIME_ID => task.group.usage().user_ns + task.sched.running_ns(),
-        c::CLOCK_THREAD_CPUTIME_ID => task.usage().user_ns + task.sched.running_ns(),
+        c::CLOCK_PROCESS_CPUTIME_ID => task.group.usage().user_ns,
+        c::CLOCK_THREAD_CPUTIME_ID => task.usage().user_ns,
         // Clocks of other processes and threads: clock_getcpuclockid(3).
         _ if clock < 0 => {
             let id = !(clock >> 3) as u32;
