@@ -151,3 +151,72 @@ pub fn sentry(cpus: u32) -> Result<BpfProgram, Error> {
         .try_into()
         .map_err(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi::PAGE_SIZE;
+
+    /// Runs a filter as the kernel does.
+    fn decide(program: &BpfProgram, nr: libc::c_long, arch: u32, ip: u64, args: [u64; 2]) -> u32 {
+        let mut data = vec![nr as u32, arch, ip as u32, (ip >> 32) as u32];
+        data.extend(args.iter().flat_map(|arg| [*arg as u32, (arg >> 32) as u32]));
+        let (mut at, mut word) = (0, 0);
+        loop {
+            let op = &program[at];
+            let jump = |taken: bool| at + 1 + usize::from(if taken { op.jt } else { op.jf });
+            at = match op.code {
+                LOAD => {
+                    word = data[op.k as usize / 4];
+                    at + 1
+                }
+                EQUAL => jump(word == op.k),
+                GREATER => jump(word > op.k),
+                RETURN => return op.k,
+                code => panic!("instruction {code:#x}"),
+            };
+        }
+    }
+
+    #[test]
+    fn a_stub_may_call_at_its_instructions_only() {
+        let (filter, e) = (stub(), Entries::new());
+        let at = |nr, ip, args| decide(&filter, nr, ARCH, ip, args);
+        let area = STUB_AREA;
+        for nr in [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect] {
+            assert_eq!(at(nr, e.operation, [0; 2]), NOTIFY);
+        }
+        assert_eq!(at(libc::SYS_rt_sigreturn, e.sigreturn, [0; 2]), ALLOW);
+        assert_eq!(at(libc::SYS_futex, e.futex, [area, 0]), ALLOW);
+        assert_eq!(at(libc::SYS_futex, e.futex, [area, 1]), ALLOW);
+        for args in [[area, 2], [area, 128], [area + 4, 0], [area + (1 << 32), 0]] {
+            assert_eq!(at(libc::SYS_futex, e.futex, args), TRAP);
+        }
+        for ip in [0x1000, STUB_CODE + 2, STUB_CODE + PAGE_SIZE, e.operation + (1 << 32), e.operation + 1] {
+            for nr in 0..500 {
+                assert_eq!(at(nr, ip, [area, 0]), TRAP);
+            }
+        }
+        for nr in 0..500 {
+            for ip in [e.operation, e.sigreturn, e.futex] {
+                let known = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect];
+                if !known.contains(&nr) && ![libc::SYS_rt_sigreturn, libc::SYS_futex].contains(&nr) {
+                    assert_eq!(at(nr, ip, [area, 0]), TRAP);
+                    // x32, and the 32-bit ABI.
+                    assert_eq!(at(nr | 0x4000_0000, ip, [area, 0]), TRAP);
+                }
+                assert_eq!(decide(&filter, nr, 0x4000_0003, ip, [area, 0]), TRAP);
+            }
+        }
+    }
+
+    #[test]
+    fn the_spawner_calls_from_its_page() {
+        let filter = stub();
+        for ip in [SPAWNER_CODE + 2, STUB_CODE] {
+            assert_eq!(decide(&filter, libc::SYS_clone, ARCH, ip, [0; 2]), ALLOW);
+            assert_eq!(decide(&filter, libc::SYS_execve, ARCH, ip, [0; 2]), TRAP);
+        }
+        assert_eq!(decide(&filter, libc::SYS_clone, ARCH, SPAWNER_CODE, [0; 2]), TRAP);
+    }
+}

@@ -14,7 +14,7 @@ const MEASURE: Duration = Duration::from_millis(20);
 pub struct Host {
     /// Frequency of the time-stamp counter, kHz.
     pub tsc_khz: u32,
-    /// XCR0: what signal frames hold.
+    /// What signal frames hold of XCR0.
     pub xcr0: u64,
     /// Bytes of a standard-format XSAVE area with all of it.
     pub xsave_size: u64,
@@ -23,7 +23,8 @@ pub struct Host {
 impl Host {
     /// What the CPU says of itself, with the frequency that a [`probe`] found before.
     pub fn new(tsc_khz: u32) -> Self {
-        Self { tsc_khz, xcr0: xcr0(), xsave_size: u64::from(core::arch::x86_64::__cpuid_count(0xd, 0).ebx) }
+        let xcr0 = xcr0() & permitted();
+        Self { tsc_khz, xcr0, xsave_size: xsave_size(xcr0) }
     }
 }
 
@@ -60,6 +61,27 @@ fn xcr0() -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
+/// Components that this process has without asking for them: not the large ones (AMX tile data), which signal frames
+/// then do not have either.
+fn permitted() -> u64 {
+    const ARCH_GET_XCOMP_PERM: libc::c_int = 0x1022;
+    let mut mask = 0u64;
+    // SAFETY: `mask` is a valid place. Kernels that do not know the request (before Linux 5.16) have no such component.
+    let done = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_GET_XCOMP_PERM, &raw mut mask) };
+    if done == 0 { mask } else { u64::MAX }
+}
+
+/// Bytes of a standard-format XSAVE area with these components.
+fn xsave_size(components: u64) -> u64 {
+    /// The legacy region and the header.
+    const LEGACY: u64 = 576;
+    let end = |component: u32| {
+        let leaf = core::arch::x86_64::__cpuid_count(0xd, component);
+        u64::from(leaf.ebx) + u64::from(leaf.eax)
+    };
+    (2..63).filter(|component| components & (1 << component) != 0).map(end).fold(LEGACY, u64::max)
+}
+
 /// Frequency of the time-stamp counter: measured against the monotonic clock.
 fn tsc_khz() -> u32 {
     let begin = Instant::now();
@@ -72,4 +94,16 @@ fn tsc_khz() -> u32 {
     let ns = u128::from(last.monotonic_ns.wrapping_sub(first.monotonic_ns)).max(1);
     // Rounded, as the kernel's own figure is.
     u32::try_from((ticks * 1_000_000 + ns / 2) / ns).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_all_components_is_the_cpus() {
+        let all = u64::from(core::arch::x86_64::__cpuid_count(0xd, 0).ebx);
+        assert_eq!(xsave_size(xcr0()), all);
+        assert_eq!(xsave_size(3), 576);
+    }
 }
