@@ -10,7 +10,7 @@
 //! Guest memory is two memfds: the kernel zone at guest-physical 0 up, the user zone at [`USER_ZONE_GPA`] up; the
 //! offset in the memfd is the guest-physical address less the zone's start.
 //!
-//! A stub has one thread. Its signal handlers run on an alternate stack inside its [`StubArea`], so that the
+//! A stub has one thread. Its signal handlers run on an alternate stack inside its area ([`STUB_AREA`]), so that the
 //! kernel writes the program's registers where the sentry reads them. It talks through [`StubControl`]:
 //!
 //! * it stores the address of the `ucontext` and the signal, sets `state` to [`STATE_STOPPED`], wakes, and waits
@@ -32,7 +32,7 @@ pub const USER_ZONE_GPA: u64 = 0x10_0000_0000;
 pub const STUB_USER_TOP: u64 = 0x7fff_0000_0000;
 /// Address of the stub's code in its process: one page, read and execute.
 pub const STUB_CODE: u64 = 0x7fff_1000_0000;
-/// Address of the [`StubArea`] in its process.
+/// Address of a stub's area in its process.
 pub const STUB_AREA: u64 = 0x7fff_2000_0000;
 /// Bytes of a stub area: 2^3 frames of the user zone. The first page is [`StubControl`], the rest the alternate stack.
 pub const STUB_AREA_SIZE: u64 = 8 * 4096;

@@ -1,6 +1,6 @@
 //! Frames: the pages of guest memory, who holds them, and their contents.
 //!
-//! Every frame has a [`Meta`]. Free frames are kept by a buddy allocator, one pool for each zone (one for both
+//! Every frame has metadata. Free frames are kept by a buddy allocator, one pool for each zone (one for both
 //! under `kvm`), in blocks of 2^0 to 2^9 frames; a pool takes memory 2 MiB at a time from its extents, so what was
 //! never needed is never touched. Contents are only ever copied, raw: a program may write a frame at any time, so
 //! no `&[u8]` to one exists.
