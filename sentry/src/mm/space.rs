@@ -227,6 +227,7 @@ impl Unmapper for Mm {
 impl Drop for Mm {
     fn drop(&mut self) {
         // Nobody runs in it any more: the last vCPU that did has loaded another space since.
+        self.space.release_stubs();
         for vma in self.inner.get_mut().vmas.iter() {
             let mut at = vma.start;
             while at < vma.end {

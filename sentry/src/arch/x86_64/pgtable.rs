@@ -325,6 +325,12 @@ impl Space {
         Some((since + 1..=now).map(|n| recent.ranges[n as usize % RECENT]).collect())
     }
 
+    /// `systrap`: nobody runs in this space any more, and its frames are about to be freed.
+    pub fn release_stubs(&self) {
+        let stubs = core::mem::take(&mut *self.stubs.lock());
+        super::systrap::release(stubs);
+    }
+
     /// Takes the stub of a vCPU, to run in it.
     pub(super) fn take_stub(&self, cpu: usize) -> Option<Stub> {
         self.stubs.lock().get_mut(cpu)?.take()
@@ -728,7 +734,7 @@ fn release_root(root: u64) {
 impl Drop for Space {
     /// The owner has unmapped everything and no vCPU has the tables loaded.
     fn drop(&mut self) {
-        super::systrap::release(core::mem::take(self.stubs.get_mut()));
+        self.release_stubs();
         let tables = self.tables.load(Ordering::Relaxed);
         if tables <= MAX_SPARE_TABLES {
             let mut spares = SPARE_SPACES.lock();

@@ -30,6 +30,8 @@ const SPINS: u32 = 200;
 const AROUND: u64 = 64;
 /// Stubs of ended address spaces that a vCPU keeps.
 const MAX_SPARE: usize = 8;
+/// How long a stub may take for what it does at once: then a program has made it hang, and it is ended.
+const PATIENCE_NS: u64 = 10 * crate::time::NS;
 /// Lowest address that programs can map.
 const USER_BOTTOM: u64 = 0x1_0000;
 
@@ -195,12 +197,8 @@ impl Stub {
     /// A stub for this vCPU with nothing mapped; `flushed`: what the space has counted so far.
     fn new(flushed: u64) -> Option<Self> {
         if let Some(mut stub) = SPARE[cpu::id()].lock().pop() {
-            stub.unmap(USER_BOTTOM, STUB_USER_TOP);
             stub.flushed = flushed;
-            if !stub.dead {
-                return Some(stub);
-            }
-            stub.end();
+            return Some(stub);
         }
         let area = frames::alloc_area(STUB_AREA_ORDER)?;
         let mut stub = Self { pid: 0, area, flushed, dead: false };
@@ -248,6 +246,7 @@ impl Stub {
     /// Waits until the stub is stopped. A stub that a program has managed to end is marked dead.
     fn wait_stopped(&mut self) {
         let mut turns = 0;
+        let start = crate::time::monotonic_ns();
         while self.state().load(Ordering::SeqCst) != STATE_STOPPED {
             turns += 1;
             if turns < SPINS {
@@ -259,7 +258,8 @@ impl Stub {
                 break;
             }
             futex_wait(self.state(), state, Some(crate::time::monotonic_ns() + crate::time::NS / 10));
-            if self.state().load(Ordering::SeqCst) != STATE_STOPPED && self.signal(0) != 0 {
+            let late = crate::time::monotonic_ns() - start > PATIENCE_NS;
+            if self.state().load(Ordering::SeqCst) != STATE_STOPPED && (late || self.signal(0) != 0) {
                 self.dead = true;
                 return;
             }
@@ -276,12 +276,13 @@ impl Stub {
     /// other is refused: a program has jumped to the instruction.
     fn answer(&mut self, nr: u32, args: &[u64; 6]) {
         let fd = LISTENER_FD + cpu::id() as u64;
+        let start = crate::time::monotonic_ns();
         loop {
             let mut poll = [fd, 0];
             // struct pollfd: descriptor and events.
             poll[0] |= 1 << 32;
             if host_syscall(c::__NR_poll, [address(&poll), 1, 1000, 0, 0, 0]) <= 0 {
-                if self.signal(0) != 0 {
+                if crate::time::monotonic_ns() - start > PATIENCE_NS || self.signal(0) != 0 {
                     self.dead = true;
                     return;
                 }
@@ -448,17 +449,19 @@ impl Stub {
     }
 }
 
-/// Gives the stubs of an address space up: some are kept for the next one.
+/// Gives the stubs of an address space up, before its frames are freed: this vCPU's is emptied and kept for the next
+/// space, those of other vCPUs, whose listeners are not this one's, are ended.
 pub(super) fn release(stubs: Vec<Option<Stub>>) {
     for (cpu, stub) in stubs.into_iter().enumerate() {
-        let Some(stub) = stub else { continue };
-        let mut spare = SPARE[cpu].lock();
-        if !stub.dead && spare.len() < MAX_SPARE {
-            spare.push(stub);
-        } else {
-            drop(spare);
-            stub.end();
+        let Some(mut stub) = stub else { continue };
+        if cpu == cpu::id() && SPARE[cpu].lock().len() < MAX_SPARE {
+            stub.unmap(USER_BOTTOM, STUB_USER_TOP);
+            if !stub.dead {
+                SPARE[cpu].lock().push(stub);
+                continue;
+            }
         }
+        stub.end();
     }
 }
 
