@@ -1,5 +1,6 @@
 //! Requests of the operating system that make the bare processes of systrap.
 
+use abi::boot::MAX_CPUS;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use crate::Error;
@@ -139,4 +140,21 @@ pub fn unregister_rseq() {
             }
         }
     }
+}
+
+/// CPUs that this process may run on, one for each vCPU in turn, as masks of the first 64.
+pub fn cpu_masks() -> [u64; MAX_CPUS] {
+    let mut allowed = [0u64; 16];
+    // SAFETY: the kernel fills in at most the length that is passed.
+    unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&allowed), allowed.as_mut_ptr()) };
+    // Where none is known, any will do.
+    let first = if allowed[0] == 0 { u64::MAX } else { allowed[0] };
+    let cpus: Vec<u64> = (0..64).map(|cpu| 1 << cpu).filter(|bit| first & bit != 0).collect();
+    std::array::from_fn(|vcpu| cpus[vcpu % cpus.len()])
+}
+
+/// Lets the calling thread, and what it starts, run on these CPUs only; without the right it runs on.
+pub fn run_on(mask: u64) {
+    // SAFETY: the kernel reads the mask.
+    unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of::<u64>(), &raw const mask) };
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use abi::PAGE_SIZE;
 use abi::boot::{
-    BOOT_INFO_GPA, CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_STACK_TOP, IMAGE_GPA, SYSTRAP_IMAGE_BASE,
+    BOOT_INFO_GPA, CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_STACK_TOP, IMAGE_GPA, MAX_CPUS, SYSTRAP_IMAGE_BASE,
     SYSTRAP_PHYSMAP, Zone,
 };
 use abi::systrap::{LISTENER_FD, USER_ZONE_GPA};
@@ -51,6 +51,8 @@ struct Gate {
     stack: u64,
     /// Words of which each lets a vCPU begin.
     words: u64,
+    /// CPU of each vCPU, as a mask.
+    masks: [u64; MAX_CPUS],
     instructions: [seccompiler::sock_filter; 256],
 }
 
@@ -81,6 +83,12 @@ std::arch::global_asm!(
     ".Lgate_threads:",
     "cmp r12, [rbp + {cpus}]",
     "jae .Lgate_filter",
+    // The thread of a vCPU inherits the CPU that is set before it is made. Without that right it runs anywhere.
+    "xor edi, edi",
+    "mov esi, 8",
+    "lea rdx, [rbp + r12 * 8 + {masks}]",
+    "mov eax, {nr_sched_setaffinity}",
+    "syscall",
     "mov edi, {thread_flags}",
     "mov rsi, r12",
     "shl rsi, 16",
@@ -96,6 +104,11 @@ std::arch::global_asm!(
     "inc r12",
     "jmp .Lgate_threads",
     ".Lgate_filter:",
+    "xor edi, edi",
+    "mov esi, 8",
+    "lea rdx, [rbp + {masks}]",
+    "mov eax, {nr_sched_setaffinity}",
+    "syscall",
     "mov edi, 1",
     "mov esi, 1", // SECCOMP_FILTER_FLAG_TSYNC
     "lea rdx, [rbp + {filter}]",
@@ -172,6 +185,8 @@ std::arch::global_asm!(
     stack = const std::mem::offset_of!(Gate, stack),
     filter = const std::mem::offset_of!(Gate, filter),
     words = const std::mem::offset_of!(Gate, words),
+    masks = const std::mem::offset_of!(Gate, masks),
+    nr_sched_setaffinity = const libc::SYS_sched_setaffinity,
     info = const std::mem::offset_of!(Gate, info),
     start = const std::mem::offset_of!(Gate, start),
     crash = const SYSTRAP_PHYSMAP + CRASH_GPA,
@@ -261,7 +276,10 @@ fn become_sentry(
     }
     let (frames, frames_len) = zones.file(Zone::User);
     let mut listeners = Vec::new();
-    for socket in commands {
+    // A vCPU and its stubs hand over to each other at every system call: on two CPUs that takes a wake-up between them.
+    let masks = raw::cpu_masks();
+    for (socket, mask) in commands.iter().zip(masks) {
+        raw::run_on(mask);
         let listener = spawner::start(socket.as_fd(), frames.as_fd())?;
         // The stub waits while the sentry answers: both on one CPU. Older kernels do not know the request (Linux 6.6).
         // SAFETY: a request that takes numbers.
@@ -283,7 +301,7 @@ fn become_sentry(
     raw::map(mapped[1].0, mapped[1].1, all, shared, kernel.as_raw_fd(), IMAGE_GPA)?;
     raw::map(mapped[2].0, mapped[2].1, read_write, shared, kernel.as_raw_fd(), 0)?;
     raw::map(mapped[3].0, mapped[3].1, read_write, shared, frames.as_raw_fd(), 0)?;
-    fill_gate(image, commands.len() as u32, &mapped)?;
+    fill_gate(image, commands.len() as u32, &mapped, masks)?;
     raw::block_all_but(&FAULTS)?;
     let crash = &raw const runsc_gate_crash as u64 - &raw const runsc_gate_begin as u64 + GATE_CODE;
     for signal in FAULTS {
@@ -308,7 +326,12 @@ fn become_sentry(
 }
 
 /// Puts the gate at its address; `mapped` is what stays mapped, in order.
-fn fill_gate(image: &Image<'_>, cpus: u32, mapped: &[(u64, u64)]) -> Result<(), Error> {
+fn fill_gate(
+    image: &Image<'_>,
+    cpus: u32,
+    mapped: &[(u64, u64)],
+    masks: [u64; MAX_CPUS],
+) -> Result<(), Error> {
     raw::map_anonymous(GATE_CODE, 2 * PAGE_SIZE)?;
     let program = filter::sentry(cpus)?;
     let instructions = GATE_DATA + std::mem::offset_of!(Gate, instructions) as u64;
@@ -324,6 +347,7 @@ fn fill_gate(image: &Image<'_>, cpus: u32, mapped: &[(u64, u64)]) -> Result<(), 
         info: SYSTRAP_PHYSMAP + BOOT_INFO_GPA,
         stack: SYSTRAP_PHYSMAP + CPU_AREAS_GPA + CPU_STACK_TOP,
         words: SYSTRAP_PHYSMAP + START_GPA,
+        masks,
         instructions: [const { seccompiler::sock_filter { code: 0, jt: 0, jf: 0, k: 0 } }; 256],
     };
     match gate.instructions.get_mut(..program.len()) {

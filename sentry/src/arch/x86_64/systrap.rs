@@ -24,8 +24,9 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general as c;
 
-/// Turns that are spent looking before a thread waits in futex(2): handing over on one CPU needs the wait.
-const SPINS: u32 = 200;
+/// Turns that are spent looking before a thread waits in futex(2). A vCPU and its stubs are on one CPU, where the
+/// other side only runs once this one waits.
+const SPINS: u32 = 1;
 /// Most pages that are mapped around a fault.
 const AROUND: u64 = 64;
 /// Stubs of ended address spaces that a vCPU keeps.
