@@ -7,7 +7,6 @@ use super::wait;
 use crate::arch::context::VECTOR_SYSCALL;
 use crate::arch::fpu;
 use crate::errno::{Errno, Result};
-use crate::sync::Events;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
@@ -348,9 +347,4 @@ pub fn set_temporary_mask(current: &Task, mask: u64) {
     drop(signals);
     current.restore_mask.store(true, Ordering::Relaxed);
     current.attention.store(true, Ordering::SeqCst);
-}
-
-/// Wakes waiters for a change of a group.
-pub fn group_changed(current: &CurrentTask) {
-    current.group.change_queue.wake(Events::IN);
 }

@@ -404,6 +404,5 @@ fn maps(mm: &Arc<Mm>, detail: bool) -> Vec<u8> {
             out.push('\n');
         }
     }
-    let _ = c::PATH_MAX;
     out.into_bytes()
 }

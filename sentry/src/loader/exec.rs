@@ -15,7 +15,6 @@ use crate::kernel::wait;
 use crate::mm::map::{Content, MapLimits, Placement};
 use crate::mm::vma::{Prot, VmFlags};
 use crate::mm::{Mm, ProgramLayout};
-use crate::sync::Events;
 use crate::vfs::{Ctx, FsState, OpenFile};
 use abi::PAGE_SIZE;
 use alloc::sync::Arc;
@@ -75,7 +74,7 @@ pub fn load(
     };
     let mm = Mm::new()?;
     mm.stack_limit.store(stack_limit, Ordering::Relaxed);
-    let random = random::bytes::<24>();
+    let random = random::bytes::<16>();
     let word = |at: usize| {
         u64::from(u32::from_le_bytes([random[at], random[at + 1], random[at + 2], random[at + 3]]))
     };
@@ -99,8 +98,6 @@ pub fn load(
         None => (mapped.entry, 0),
     };
     let vdso = vdso::map(&mm)?;
-    let mut at_random = [0; 16];
-    at_random.copy_from_slice(&random[8..24]);
     let info = AuxInfo {
         cred,
         phdr: mapped.phdr,
@@ -113,7 +110,6 @@ pub fn load(
         secure: false,
     };
     let built = initial_stack::build(&mm, stack_top, &strings, &info)?;
-    let _ = at_random;
     mm.with(|inner| {
         let start = mapped.end + (word(12) % 0x1fff) * PAGE_SIZE;
         inner.brk_start = start;
@@ -262,7 +258,6 @@ fn end_other_threads(current: &CurrentTask) -> Result<()> {
         process::register_task(current.task());
     }
     group.exec_by.store(0, Ordering::SeqCst);
-    let _ = Events::IN;
     Ok(())
 }
 

@@ -227,7 +227,6 @@ pub fn timer_create(task: &CurrentTask, args: &Args) -> Result<u64> {
         return Err(if read_clock(task, args.i32(0)).is_ok() { Errno::EOPNOTSUPP } else { Errno::EINVAL });
     }
     let event = if args.u64(1) == 0 { None } else { Some(task.read_obj::<[u64; 8]>(args.u64(1))?) };
-    let own_tid = task.tid();
     let notify = match event {
         None => None,
         Some(e) => {
@@ -246,7 +245,6 @@ pub fn timer_create(task: &CurrentTask, args: &Args) -> Result<u64> {
             })
         }
     };
-    let _ = own_tid;
     let id = task.group.create_timer(clock, |id| notify.unwrap_or(Notify::Process(c::SIGALRM, id as u64)))?;
     if let Err(e) = task.write_obj(args.u64(2), &id) {
         let _ = task.group.delete_timer(id);

@@ -3,7 +3,7 @@
 use super::context::UserContext;
 use super::fpu::FpuState;
 use super::pgtable::Space;
-use super::{Bases, apic, cpu, entry, systrap, tsc};
+use super::{Bases, apic, cpu, entry, systrap};
 use abi::boot::PlatformKind;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
@@ -286,9 +286,4 @@ pub fn idle(ready: impl Fn() -> bool) {
         }
         Flavour::Systrap => systrap::idle(ready()),
     }
-}
-
-/// Nanoseconds of the time-stamp counter since an arbitrary point, for short spins.
-pub fn spin_clock() -> u64 {
-    tsc::read()
 }

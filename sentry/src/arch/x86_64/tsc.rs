@@ -1,6 +1,6 @@
 //! The time-stamp counter.
 
-use core::arch::x86_64::{__rdtscp, _mm_lfence, _rdtsc};
+use core::arch::x86_64::{_mm_lfence, _rdtsc};
 
 /// Reads the counter, not before earlier instructions are done.
 #[inline]
@@ -10,12 +10,4 @@ pub fn read() -> u64 {
         _mm_lfence();
         _rdtsc()
     }
-}
-
-/// Unused on hosts without RDTSCP; kept for getcpu in ring 3.
-pub fn read_with_cpu() -> (u64, u32) {
-    let mut aux = 0;
-    // SAFETY: callers are on CPUs with RDTSCP; the pointer is to a local.
-    let tsc = unsafe { __rdtscp(&raw mut aux) };
-    (tsc, aux)
 }
