@@ -11,6 +11,7 @@ use std::{env, fs};
 
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader};
+use sha2::{Digest, Sha256};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -51,6 +52,9 @@ fn main() -> Result<()> {
             }
             None => fs::write(&flat, flatten(&build(&root, &out, layout)?, layout)?)?,
         }
+        let digest: String =
+            Sha256::digest(fs::read(&flat)?).iter().map(|byte| format!("{byte:02x}")).collect();
+        println!("cargo::rustc-env=RUNSC_SENTRY_DIGEST_{}={digest}", layout.name.to_uppercase());
     }
     Ok(())
 }

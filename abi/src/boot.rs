@@ -199,6 +199,9 @@ pub struct BootInfo {
     pub xcr0: u64,
     /// Bytes of a standard-format XSAVE area with all of `xcr0`.
     pub xsave_size: u64,
+    /// 1 where memory is that of a frozen sandbox: the sentry in it runs on instead of beginning. Then everything
+    /// about memory here (extents, free address, specification) is what it was at the first boot.
+    pub restored: u64,
     /// Clocks at boot.
     pub clock: ClockSample,
     /// Seed for the sentry's generator of random numbers.

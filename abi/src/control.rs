@@ -30,10 +30,13 @@ pub enum Request {
         /// On or off.
         on: bool,
     },
-    /// Freezes the sandbox: answers when every task is switched out.
+    /// Freezes the sandbox: answered by the VMM when every task is switched out.
     Freeze,
-    /// Lets a frozen sandbox run on.
+    /// Lets a frozen sandbox run on. Served by the VMM.
     Thaw,
+    /// Writes the memory of a frozen sandbox into the file whose descriptor came with the command: its extents one after
+    /// the other, with holes where it is zero. Served by the VMM.
+    Save,
     /// Asks for the list of processes.
     Processes,
 }
@@ -62,6 +65,25 @@ pub enum Answer {
     Ok,
     /// Processes of the container.
     Processes(Vec<ProcessInfo>),
+    /// What the saved memory belongs to.
+    Saved(SavedMachine),
+}
+
+/// A machine whose memory was saved: what a new one must be like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedMachine {
+    /// A [`PlatformKind`](crate::boot::PlatformKind) as a number.
+    pub platform: u32,
+    /// XCR0 that its vCPUs ran with.
+    pub xcr0: u64,
+    /// Bytes of a standard-format XSAVE area.
+    pub xsave_size: u64,
+    /// Number of its vCPUs.
+    pub cpus: u32,
+    /// SHA-256 of the sentry image that it was made with, in hexadecimal.
+    pub sentry: String,
+    /// Extents of memory, in the order in which they lie in the file: guest-physical address, length, zone.
+    pub extents: Vec<(u64, u64, u64)>,
 }
 
 /// A failure: errno and what failed, as runc words it.

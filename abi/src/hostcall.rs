@@ -325,6 +325,14 @@ host_calls! {
         /// Bytes there, at least 64 KiB.
         len,
     }
+    /// The sandbox is frozen: every task is switched out, and every vCPU stands at its barrier with nothing of its own.
+    /// Answers the control command that asked for it, and returns 0 when the sandbox is to run on. Until then the
+    /// VMM may copy the machine's memory: a machine that is made of the copy begins at the image's entry point with
+    /// [`BootInfo::restored`](crate::boot::BootInfo::restored) set, and never returns from this call.
+    Frozen = 50 {
+        /// Number of the control command.
+        command,
+    }
     /// Answers a control command, or tells of an event: serialised [`Reply`](crate::control::Reply). Returns 0.
     ControlReply = 49 {
         /// Where it lies.

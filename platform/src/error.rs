@@ -41,6 +41,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A snapshot is not one that this VMM can run.
+    #[error("the snapshot cannot be used: {reason}")]
+    Snapshot {
+        /// Why.
+        reason: String,
+    },
     /// Guest memory cannot be had.
     #[error("cannot map {bytes} bytes of guest memory: {source}; lower --memory or free memory on the host")]
     Memory {

@@ -18,9 +18,19 @@ pub struct Image<'a> {
 impl<'a> Image<'a> {
     /// Checks the head of a flat image that was linked at `base`.
     pub fn new(bytes: &'a [u8], base: u64) -> Result<Self, Error> {
+        let (header, _) = ImageHeader::read_from_prefix(bytes).map_err(|_| Error::Image {
+            reason: format!("it has {} bytes, too few for a header", bytes.len()),
+        })?;
+        let header = Self::check_header(&header, base)?;
+        if bytes.len() as u64 > header.end - base {
+            return Err(Error::Image { reason: format!("its header names too small a size: {header:x?}") });
+        }
+        Ok(Self { bytes, header, base })
+    }
+
+    /// Checks the head of an image that was linked at `base`.
+    pub fn check_header(header: &ImageHeader, base: u64) -> Result<ImageHeader, Error> {
         let refuse = |reason: String| Error::Image { reason };
-        let (header, _) = ImageHeader::read_from_prefix(bytes)
-            .map_err(|_| refuse(format!("it has {} bytes, too few for a header", bytes.len())))?;
         if header.magic != IMAGE_MAGIC {
             return Err(refuse("it does not begin with the magic number of a sentry image".into()));
         }
@@ -32,11 +42,11 @@ impl<'a> Image<'a> {
         }
         let inside = |address: u64| (base..header.end).contains(&address);
         let size = header.end.wrapping_sub(base);
-        let fits = size.is_multiple_of(PAGE_SIZE) && (bytes.len() as u64) <= size && size < 1 << 30;
+        let fits = size.is_multiple_of(PAGE_SIZE) && size < 1 << 30;
         if !fits || ![header.start, header.syscall_pvm, header.syscall_hw].into_iter().all(inside) {
             return Err(refuse(format!("its header names addresses outside it: {header:x?}")));
         }
-        Ok(Self { bytes, header, base })
+        Ok(*header)
     }
 
     /// Bytes that it takes in memory, `.bss` included.

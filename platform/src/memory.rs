@@ -3,6 +3,7 @@
 //! The guest writes this memory while the VMM reads it, so nothing here hands out a reference into it: bytes are
 //! copied through raw pointers, or named to the kernel as an `iovec`.
 
+mod saved;
 pub mod zones;
 
 use std::io;
@@ -40,6 +41,7 @@ pub trait ExtentSink: Send + Sync {
 struct Mapped {
     gpa: u64,
     len: u64,
+    zone: Zone,
     host: u64,
 }
 
@@ -60,7 +62,7 @@ impl GuestMemory {
     pub fn new(boot: u64, limit: u64) -> Result<Self, Error> {
         let memory = Self::empty(limit.max(boot), None);
         let host = map_anonymous(boot, false).map_err(|source| Error::Memory { bytes: boot, source })?;
-        memory.push(Mapped { gpa: 0, len: boot, host });
+        memory.push(Mapped { gpa: 0, len: boot, zone: Zone::Kernel, host });
         Ok(memory)
     }
 
@@ -97,7 +99,7 @@ impl GuestMemory {
     /// Sets who is told of extents, and tells of those that are there.
     pub fn attach(&self, sink: Box<dyn ExtentSink>) -> io::Result<()> {
         for (slot, mapped) in self.iter().enumerate() {
-            let extent = Extent { gpa: mapped.gpa, len: mapped.len, zone: Zone::Kernel as u64 };
+            let extent = Extent { gpa: mapped.gpa, len: mapped.len, zone: mapped.zone as u64 };
             sink.add(slot as u32, extent, mapped.host)?;
         }
         let _ = self.sink.set(sink);
@@ -139,7 +141,7 @@ impl GuestMemory {
         }
         if let Some(zones) = &self.zones {
             let (gpa, host) = zones.take(zone, len).ok_or(libc::ENOMEM)?;
-            self.push(Mapped { gpa, len, host });
+            self.push(Mapped { gpa, len, zone, host });
             return Ok(gpa);
         }
         let mut gpa = *next;
@@ -154,7 +156,7 @@ impl GuestMemory {
                 return Err(libc::ENOMEM);
             }
         }
-        self.push(Mapped { gpa, len, host });
+        self.push(Mapped { gpa, len, zone, host });
         *next = gpa + len;
         Ok(gpa)
     }
@@ -258,6 +260,15 @@ pub(crate) fn errno() -> i32 {
 /// The boot extent is on small pages: a short command touches little of it, and the first touch of a huge page can
 /// take milliseconds where the host is itself a guest whose free memory went back to its own host.
 fn map_anonymous(len: u64, huge: bool) -> io::Result<u64> {
+    let start = map_aligned(len)?;
+    if huge {
+        // SAFETY: advice on the mapping just made. It may fail where the host has no huge pages; nothing depends on it.
+        unsafe { libc::madvise(start as *mut libc::c_void, len as usize, libc::MADV_HUGEPAGE) };
+    }
+    Ok(start)
+}
+
+fn map_aligned(len: u64) -> io::Result<u64> {
     let padded = (len + HUGE_PAGE_SIZE) as usize;
     // SAFETY: a new mapping at an address of the kernel's choice.
     let base = unsafe {
@@ -277,10 +288,6 @@ fn map_anonymous(len: u64, huge: bool) -> io::Result<u64> {
     let start = base.next_multiple_of(HUGE_PAGE_SIZE);
     unmap(base, start - base);
     unmap(start + len, base + padded as u64 - start - len);
-    if huge {
-        // SAFETY: advice on the mapping just made. It may fail where the host has no huge pages; nothing depends on it.
-        unsafe { libc::madvise(start as *mut libc::c_void, len as usize, libc::MADV_HUGEPAGE) };
-    }
     Ok(start)
 }
 

@@ -198,6 +198,7 @@ fn sandbox(mount_point: &std::path::Path, forbidden: bool) -> Result<std::conver
         streams: Vec::new(),
         listener: None,
         winch: None,
+        sentry: "",
         log: Box::new(|_, text| eprintln!("{text}")),
         created: Box::new(|_| {}),
         finish: Box::new(|outcome| match outcome {

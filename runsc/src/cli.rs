@@ -106,6 +106,72 @@ pub enum Command {
     Spec(Spec),
     /// Tell which platforms this host has, and which is taken
     Platforms,
+    /// Commands for those who work on the runtime itself
+    #[command(subcommand, hide = true)]
+    Debug(Debug),
+}
+
+/// Commands of `debug`.
+#[derive(Debug, Subcommand)]
+pub enum Debug {
+    /// Freeze a sandbox: every task is switched out
+    Freeze(Id),
+    /// Let a frozen sandbox run on
+    Thaw(Id),
+    /// Freeze and thaw a sandbox many times at random moments
+    Churn(Churn),
+    /// Write the memory of a sandbox into a directory
+    Save(Save),
+    /// Make a sandbox of such a directory
+    Restore(Restore),
+}
+
+/// Options of `debug churn`.
+#[derive(Debug, Args)]
+pub struct Churn {
+    /// How often
+    #[arg(long, default_value_t = 1000)]
+    pub count: u32,
+    /// Longest time between a thaw and the next freeze, microseconds
+    #[arg(long, default_value_t = 2000)]
+    pub pause: u64,
+    /// Seed of the moments
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// Options of `debug save`.
+#[derive(Debug, Args)]
+pub struct Save {
+    /// Directory that is made
+    #[arg(long, value_name = "DIR")]
+    pub image_path: PathBuf,
+    /// Do not let the sandbox run on
+    #[arg(long)]
+    pub leave_frozen: bool,
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// Options of `debug restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// Directory that `debug save` made
+    #[arg(long, value_name = "DIR")]
+    pub image_path: PathBuf,
+    /// Directory of the bundle: the one that the saved container was made of
+    #[arg(short, long, default_value = ".", value_name = "DIR")]
+    pub bundle: PathBuf,
+    /// Return when the container runs
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
 }
 
 impl Command {
@@ -122,6 +188,7 @@ impl Command {
             Self::Do(_) => "do",
             Self::Spec(_) => "spec",
             Self::Platforms => "platforms",
+            Self::Debug(_) => "debug",
         }
     }
 }

@@ -10,6 +10,9 @@ pub enum Error {
     /// A bundle, state or host resource.
     #[error(transparent)]
     Oci(#[from] oci::Error),
+    /// A snapshot.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
     /// The machine or its host side.
     #[error(transparent)]
     Platform(#[from] platform::Error),

@@ -14,6 +14,8 @@ mod tsc {
     static MONOTONIC_BASE: AtomicU64 = AtomicU64::new(0);
     static REALTIME_OFFSET: AtomicU64 = AtomicU64::new(0);
     static BOOTTIME_OFFSET: AtomicU64 = AtomicU64::new(0);
+    /// CLOCK_MONOTONIC at the last freeze.
+    static LAST: AtomicU64 = AtomicU64::new(0);
 
     /// Sets the clocks from a sample of the host's. CLOCK_MONOTONIC is the host's own, as containers see it.
     pub fn init(khz: u32, sample: &ClockSample) {
@@ -23,6 +25,29 @@ mod tsc {
         MONOTONIC_BASE.store(sample.monotonic_ns, Ordering::Relaxed);
         REALTIME_OFFSET.store(sample.realtime_ns.wrapping_sub(sample.monotonic_ns), Ordering::Relaxed);
         BOOTTIME_OFFSET.store(sample.boottime_ns.wrapping_sub(sample.monotonic_ns), Ordering::Relaxed);
+    }
+
+    /// Sets the clocks in a restored machine: CLOCK_MONOTONIC goes on where it stood at the freeze, CLOCK_REALTIME is
+    /// the host's, and CLOCK_BOOTTIME has run on as long as CLOCK_REALTIME says.
+    pub fn restore(khz: u32, sample: &ClockSample) {
+        let frozen = LAST.load(Ordering::Relaxed);
+        let realtime = frozen.wrapping_add(REALTIME_OFFSET.load(Ordering::Relaxed));
+        let boottime = frozen.wrapping_add(BOOTTIME_OFFSET.load(Ordering::Relaxed));
+        let away = sample.realtime_ns.saturating_sub(realtime);
+        init(
+            khz,
+            &ClockSample {
+                tsc: sample.tsc,
+                realtime_ns: sample.realtime_ns,
+                monotonic_ns: frozen,
+                boottime_ns: boottime.wrapping_add(away),
+            },
+        );
+    }
+
+    /// Remembers the time of a freeze.
+    pub fn frozen() {
+        LAST.store(monotonic_ns(), Ordering::Relaxed);
     }
 
     /// What the vDSO needs: TSC base, scale, CLOCK_MONOTONIC at the base, CLOCK_REALTIME less CLOCK_MONOTONIC,
@@ -87,6 +112,12 @@ mod native {
 
     /// Nothing: the host's clocks need no setting.
     pub fn init(_khz: u32, _sample: &abi::boot::ClockSample) {}
+
+    /// Nothing: no unit test restores a machine.
+    pub fn restore(_khz: u32, _sample: &abi::boot::ClockSample) {}
+
+    /// Nothing.
+    pub fn frozen() {}
 
     /// What a vDSO would need.
     pub fn vdso_data() -> [u64; 5] {

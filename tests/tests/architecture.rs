@@ -16,6 +16,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("sentry", &["abi", "rofs"][..]),
         ("sentry-image", &["sentry", "abi"][..]),
         ("platform", &["abi"][..]),
+        ("checkpoint", &["abi"][..]),
         ("oci", &["abi"][..]),
         ("runsc", &["abi", "oci", "platform", "checkpoint", "rofs", "sentry-image"][..]),
         ("runsc-tests", &[][..]),

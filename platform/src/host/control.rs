@@ -1,11 +1,15 @@
 //! Control commands: from connections of the command line to the sentry, and the answers back.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
-use abi::control::{Command, Failure, Reply};
+use abi::control::{Answer, Command, Failure, Reply, Request, SavedMachine};
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+
+use abi::boot::PlatformKind;
 
 use super::{Created, fault};
 use crate::memory::GuestMemory;
@@ -19,6 +23,8 @@ const MAX_QUEUED: usize = 64;
 pub struct Connection {
     stream: Arc<UnixStream>,
     input: Vec<u8>,
+    /// The last descriptor that came along.
+    file: Option<File>,
 }
 
 /// A command that the sentry has not answered yet.
@@ -32,18 +38,92 @@ struct State {
     next: u64,
     queue: VecDeque<Vec<u8>>,
     waiting: HashMap<u64, Waiting>,
+    /// Every vCPU stands at its barrier.
+    frozen: bool,
 }
 
 /// Commands and answers of a sandbox.
 pub struct Control {
     state: Mutex<State>,
+    thawed: Condvar,
+    memory: Arc<GuestMemory>,
+    machine: Arc<OnceLock<MachineInfo>>,
+    sentry: &'static str,
     created: Created,
 }
 
+/// What a machine is like, for those who save its memory.
+#[derive(Debug, Clone, Copy)]
+pub struct MachineInfo {
+    /// Kind of platform.
+    pub platform: PlatformKind,
+    /// XCR0 that its vCPUs run with.
+    pub xcr0: u64,
+    /// Bytes of a standard-format XSAVE area.
+    pub xsave_size: u64,
+    /// Number of vCPUs.
+    pub cpus: u32,
+}
+
 impl Control {
-    /// No commands yet; `created` is told of the answer to `create`.
-    pub fn new(created: Created) -> Self {
-        Self { state: Mutex::default(), created }
+    /// No commands yet; `created` is told of the answer to `create`, `sentry` is the digest of the sentry image.
+    pub fn new(
+        created: Created,
+        memory: Arc<GuestMemory>,
+        machine: Arc<OnceLock<MachineInfo>>,
+        sentry: &'static str,
+    ) -> Self {
+        Self { state: Mutex::default(), thawed: Condvar::new(), memory, machine, sentry, created }
+    }
+
+    /// Serves a command that is not for the sentry, which cannot serve any while it is frozen. `None`: it is for the
+    /// sentry.
+    fn serve_here(&self, request: &Request, file: Option<File>) -> Option<Result<Answer, Failure>> {
+        let failure = |errno, context: &str| Err(Failure { errno, context: context.into() });
+        let mut state = self.state();
+        Some(match (request, state.frozen) {
+            (Request::Freeze, true) => failure(libc::EALREADY, "the sandbox is frozen already"),
+            (Request::Thaw, true) => {
+                state.frozen = false;
+                self.thawed.notify_all();
+                Ok(Answer::Ok)
+            }
+            (Request::Save, true) => match (file, self.machine.get()) {
+                (Some(file), Some(machine)) => self.save(&file, machine),
+                _ => failure(libc::EBADF, "no file to save to came along"),
+            },
+            (Request::Thaw | Request::Save, false) => failure(libc::EINVAL, "the sandbox is not frozen"),
+            _ => return None,
+        })
+    }
+
+    /// Writes the frozen memory. The state's lock is held meanwhile, so no thaw comes between.
+    fn save(&self, file: &File, machine: &MachineInfo) -> Result<Answer, Failure> {
+        let extents = self.memory.save(file).map_err(|e| Failure {
+            errno: e.raw_os_error().unwrap_or(libc::EIO),
+            context: "writing the memory of the sandbox".into(),
+        })?;
+        Ok(Answer::Saved(SavedMachine {
+            platform: machine.platform as u32,
+            xcr0: machine.xcr0,
+            xsave_size: machine.xsave_size,
+            cpus: machine.cpus,
+            sentry: self.sentry.into(),
+            extents,
+        }))
+    }
+
+    /// Serves `Frozen`: answers the command that froze the sandbox, and waits for the thaw. Where nobody waits for the
+    /// answer any more, nobody would thaw it either: it runs on.
+    pub fn frozen(&self, command: u64) -> Result<i64, i32> {
+        let mut state = self.state();
+        let Some(waiting) = state.waiting.remove(&command) else { return Ok(0) };
+        state.frozen = true;
+        send(&waiting.stream, &Reply::Done { id: waiting.id, result: Ok(Answer::Ok) });
+        while state.frozen {
+            state = self.thawed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        Ok(0)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -51,8 +131,11 @@ impl Control {
     }
 
     /// Queues a command of a connection; refuses it at once where it cannot be kept.
-    fn push(&self, stream: &Arc<UnixStream>, command: Command) {
+    fn push(&self, stream: &Arc<UnixStream>, command: Command, file: Option<File>) {
         let outer = command.id;
+        if let Some(result) = self.serve_here(&command.request, file) {
+            return send(stream, &Reply::Done { id: outer, result });
+        }
         let mut state = self.state();
         state.next += 1;
         let id = state.next;
@@ -106,7 +189,7 @@ impl Connection {
     /// A connection that was just accepted.
     pub fn new(stream: UnixStream) -> std::io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream: Arc::new(stream), input: Vec::new() })
+        Ok(Self { stream: Arc::new(stream), input: Vec::new(), file: None })
     }
 
     /// The socket.
@@ -118,11 +201,13 @@ impl Connection {
     /// `None` at the end of the connection or where it sent what is no command.
     pub fn input(&mut self, control: &Control) -> Option<bool> {
         let mut chunk = [0; 4096];
-        match (&*self.stream).read(&mut chunk) {
-            Ok(0) => return None,
-            Ok(len) => self.input.extend_from_slice(&chunk[..len]),
-            Err(e)
-                if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => {}
+        match self.stream.recv_with_fd(&mut chunk) {
+            Ok((0, _)) => return None,
+            Ok((len, file)) => {
+                self.input.extend_from_slice(&chunk[..len]);
+                self.file = file.or(self.file.take());
+            }
+            Err(e) if matches!(e.errno(), libc::EAGAIN | libc::EINTR) => {}
             Err(_) => return None,
         }
         let mut queued = false;
@@ -133,7 +218,7 @@ impl Connection {
             }
             let Some(message) = rest.get(..len) else { break };
             let command = postcard::from_bytes::<Command>(message).ok()?;
-            control.push(&self.stream, command);
+            control.push(&self.stream, command, self.file.take());
             queued = true;
             self.input.drain(..4 + len);
         }

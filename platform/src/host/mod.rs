@@ -20,7 +20,7 @@ use abi::boot::Zone;
 use abi::hostcall::{GpaRange, HostCallBlock, MAX_RANGES, Request};
 use zerocopy::IntoBytes;
 
-use self::control::Control;
+use self::control::{Control, MachineInfo};
 use self::files::{Directory, Files};
 use self::streams::{Stream, Streams};
 use crate::memory::{GuestMemory, OutOfRange};
@@ -70,6 +70,8 @@ pub struct Parts {
     pub listener: Option<UnixListener>,
     /// A signal descriptor that reports window-size changes.
     pub winch: Option<OwnedFd>,
+    /// SHA-256 of the sentry image, in hexadecimal; snapshots name it.
+    pub sentry: &'static str,
     /// Takes log lines.
     pub log: LogSink,
     /// Told when the container is created.
@@ -84,6 +86,7 @@ pub struct HostServices {
     files: Files,
     streams: Arc<Streams>,
     control: Arc<Control>,
+    machine: Arc<OnceLock<MachineInfo>>,
     events: Arc<OnceLock<Arc<dyn Events>>>,
     cpus_started: OnceLock<()>,
     log: LogSink,
@@ -94,7 +97,9 @@ impl HostServices {
     /// Makes the services; starts the thread that watches streams and control connections.
     pub fn new(parts: Parts) -> Result<Arc<Self>, Error> {
         let events: Arc<OnceLock<Arc<dyn Events>>> = Arc::new(OnceLock::new());
-        let control = Arc::new(Control::new(parts.created));
+        let machine = Arc::new(OnceLock::new());
+        let (memory, known) = (Arc::clone(&parts.memory), Arc::clone(&machine));
+        let control = Arc::new(Control::new(parts.created, memory, known, parts.sentry));
         let streams = Arc::new(Streams::new(parts.streams)?);
         input::Watcher {
             streams: Arc::clone(&streams),
@@ -109,6 +114,7 @@ impl HostServices {
             files: Files::new(parts.directories),
             streams,
             control,
+            machine,
             events,
             cpus_started: OnceLock::new(),
             log: parts.log,
@@ -119,6 +125,11 @@ impl HostServices {
     /// Sets the way by which events reach the guest; once.
     pub fn set_events(&self, events: Arc<dyn Events>) {
         let _ = self.events.set(events);
+    }
+
+    /// Sets what the machine is like; once.
+    pub fn set_machine(&self, machine: MachineInfo) {
+        let _ = self.machine.set(machine);
     }
 
     /// Ends the sandbox and with it this process. Of several threads that call it, the first wins.
@@ -228,6 +239,7 @@ impl HostServices {
             Request::StreamTerminal(call) => {
                 self.streams.terminal(memory, call.stream, call.request, call.gpa)
             }
+            Request::Frozen(call) => self.control.frozen(call.command),
             Request::ControlReceive(call) => self.control.receive(memory, call.gpa, call.len),
             Request::ControlReply(call) => {
                 if call.len > control::MAX_FRAME {

@@ -52,6 +52,7 @@ impl Host {
             streams,
             listener: None,
             winch: None,
+            sentry: "",
             log: Box::new(|_, _| {}),
             created: Box::new(|_| {}),
             finish: Box::new(|_| 0),

@@ -76,7 +76,8 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_write,             // streams, log, event descriptors
     libc::SYS_preadv,            // files of the guest
     libc::SYS_pwritev,           // files of the guest
-    libc::SYS_recvfrom,          // control connections, sockets as streams
+    libc::SYS_recvfrom,          // sockets as streams
+    libc::SYS_recvmsg,           // control connections, with a descriptor to save memory to
     libc::SYS_sendto,            // control connections, sockets as streams
     libc::SYS_accept4,           // control connections
     libc::SYS_poll,              // input thread, readiness of streams

@@ -1,8 +1,8 @@
 //! Fills guest memory before the first instruction: image, boot information, page tables, vCPU areas.
 
 use abi::boot::{
-    BOOT_INFO_GPA, BootInfo, CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_GDT, CPU_TSS, ClockSample, Extent, IMAGE_GPA,
-    KVM_PHYSMAP, MAX_BOOT_EXTENTS, Zone,
+    BOOT_INFO_GPA, BootInfo, CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_GDT, CPU_PV_CELL, CPU_TSS, ClockSample,
+    Extent, IMAGE_GPA, KVM_PHYSMAP, MAX_BOOT_EXTENTS, SHARED_GPA, Zone,
 };
 use abi::{HOST_INTERFACE_VERSION, PAGE_SIZE};
 
@@ -82,6 +82,7 @@ pub fn fill<'a>(
         user_top: USER_TOP,
         xcr0: features.xcr0,
         xsave_size: features.xsave_size,
+        restored: 0,
         clock: contents.clock,
         random: contents.random,
         extent_count: 1,
@@ -92,6 +93,29 @@ pub fn fill<'a>(
         fill_cpu(memory, cpu).map_err(too_large)?;
     }
     Ok(tables)
+}
+
+/// Prepares saved memory for its new machine, and returns its boot page table.
+pub fn refill(
+    memory: &GuestMemory,
+    cpus: u32,
+    (tsc_khz, clock, random): (u32, ClockSample, [u8; 64]),
+) -> Result<u64, OutOfRange> {
+    let mut info: BootInfo = memory.read_struct(BOOT_INFO_GPA)?;
+    info.restored = 1;
+    info.cpus = cpus;
+    info.tsc_khz = tsc_khz;
+    info.memory_limit = memory.limit();
+    info.clock = clock;
+    info.random = random;
+    memory.write_struct(BOOT_INFO_GPA, &info)?;
+    // Events of the old VMM, and the interrupt flags that vCPUs stood at their barrier with.
+    memory.write_struct(SHARED_GPA, &0u64)?;
+    for cpu in 0..cpus {
+        memory.write_struct(cpu_area(cpu) + CPU_PV_CELL, &[0u64; 2])?;
+        fill_cpu(memory, cpu)?;
+    }
+    Ok(info.boot_pgd)
 }
 
 /// Fills the GDT and the constant part of the TSS of one vCPU.

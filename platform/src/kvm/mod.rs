@@ -16,6 +16,8 @@ mod vcpu;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use abi::boot::{IMAGE_GPA, ImageHeader, KVM_IMAGE_BASE};
+use abi::control::SavedMachine;
 use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_enable_cap, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
@@ -24,6 +26,7 @@ pub use self::selftest::{Verdict, run as self_test};
 
 use self::cpuid::CpuFeatures;
 use self::interrupt::EventLine;
+use crate::host::control::MachineInfo;
 use crate::memory::{ExtentSink, GuestMemory};
 use crate::{Error, HostServices, Image, Machine, clock};
 
@@ -112,6 +115,84 @@ impl KvmMachine {
         memory: Arc<GuestMemory>,
         extend: impl FnOnce(&mut paging::Tables<'_>) -> Result<(), Error>,
     ) -> Result<Self, Error> {
+        let Parts { vm, boot, flavour, features, tsc_khz } = Parts::new(device, &memory)?;
+        let contents = layout::Contents {
+            image,
+            spec,
+            cpus,
+            tsc_khz,
+            clock: clock::sample(),
+            random: clock::random_seed()?,
+        };
+        let boot_len = memory.total();
+        let mut tables = layout::fill(&memory, boot_len, flavour, &features, &contents)?;
+        extend(&mut tables)?;
+        let root = tables.root();
+        Self::finish(Parts { vm, boot, flavour, features, tsc_khz }, &image.header, root, cpus, memory)
+    }
+
+    /// Makes a VM with `cpus` vCPUs of `memory` that was saved from a frozen one, `saved`.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`] where this host or this VMM cannot run it.
+    pub fn restore(
+        device: &Device,
+        saved: &SavedMachine,
+        cpus: u32,
+        memory: Arc<GuestMemory>,
+    ) -> Result<Self, Error> {
+        let parts = Parts::new(device, &memory)?;
+        let here = (parts.flavour.kind() as u32, parts.features.xcr0, parts.features.xsave_size);
+        let refuse = |reason: String| Error::Snapshot { reason };
+        if here != (saved.platform, saved.xcr0, saved.xsave_size) {
+            return Err(refuse(format!(
+                "it was made on platform {} with extended state {:#x} of {} bytes, this host has platform {} with \
+                 {:#x} of {} bytes",
+                saved.platform, saved.xcr0, saved.xsave_size, here.0, here.1, here.2
+            )));
+        }
+        let header = memory.read_struct(IMAGE_GPA).map_err(|_| refuse("it holds no sentry".into()))?;
+        let header = Image::check_header(&header, KVM_IMAGE_BASE)?;
+        let clocks = (parts.tsc_khz, clock::sample(), clock::random_seed()?);
+        let root = layout::refill(&memory, cpus, clocks)
+            .map_err(|_| refuse("its memory ends before the boot information".into()))?;
+        Self::finish(parts, &header, root, cpus, memory)
+    }
+
+    fn finish(
+        parts: Parts,
+        header: &ImageHeader,
+        root: u64,
+        cpus: u32,
+        memory: Arc<GuestMemory>,
+    ) -> Result<Self, Error> {
+        let Parts { vm, boot, flavour, features, .. } = parts;
+        let syscall = match flavour {
+            Flavour::Pvm => header.syscall_pvm,
+            Flavour::Hardware => header.syscall_hw,
+        };
+        let common = vcpu::Common { flavour, features, cpus, root, start: header.start, syscall };
+        vcpu::reset(&boot, &common, 0)?;
+        Ok(Self { vm, boot, common: Arc::new(common), memory })
+    }
+
+    /// Flavour of the hypervisor.
+    pub fn flavour(&self) -> Flavour {
+        self.common.flavour
+    }
+}
+
+/// A VM with memory and a vCPU, and what is known of it.
+struct Parts {
+    vm: Arc<VmFd>,
+    boot: VcpuFd,
+    flavour: Flavour,
+    features: CpuFeatures,
+    tsc_khz: u32,
+}
+
+impl Parts {
+    fn new(device: &Device, memory: &GuestMemory) -> Result<Self, Error> {
         let vm = device
             .kvm
             .create_vm()
@@ -136,35 +217,18 @@ impl KvmMachine {
         let tsc_khz = flavour
             .tsc_khz(&boot)
             .ok_or(Error::KvmFeature { what: "the frequency of the time-stamp counter (KVM_GET_TSC_KHZ)" })?;
-        let contents = layout::Contents {
-            image,
-            spec,
-            cpus,
-            tsc_khz,
-            clock: clock::sample(),
-            random: clock::random_seed()?,
-        };
-        let boot_len = memory.total();
-        let mut tables = layout::fill(&memory, boot_len, flavour, &features, &contents)?;
-        extend(&mut tables)?;
-        let root = tables.root();
-        let syscall = match flavour {
-            Flavour::Pvm => image.header.syscall_pvm,
-            Flavour::Hardware => image.header.syscall_hw,
-        };
-        let common = vcpu::Common { flavour, features, cpus, root, start: image.header.start, syscall };
-        vcpu::reset(&boot, &common, 0)?;
-        Ok(Self { vm, boot, common: Arc::new(common), memory })
-    }
-
-    /// Flavour of the hypervisor.
-    pub fn flavour(&self) -> Flavour {
-        self.common.flavour
+        Ok(Self { vm, boot, flavour, features, tsc_khz })
     }
 }
 
 impl Machine for KvmMachine {
     fn run(self: Box<Self>, services: Arc<HostServices>) -> Result<std::convert::Infallible, Error> {
+        services.set_machine(MachineInfo {
+            platform: self.common.flavour.kind(),
+            xcr0: self.common.features.xcr0,
+            xsave_size: self.common.features.xsave_size,
+            cpus: self.common.cpus,
+        });
         services.set_events(Arc::new(EventLine::new(&self.vm, Arc::clone(&self.memory))?));
         run::boot(*self, services)
     }

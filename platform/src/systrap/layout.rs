@@ -1,12 +1,13 @@
 //! Fills guest memory before the first instruction: image, boot information, launch specification.
 
 use abi::boot::{
-    BOOT_INFO_GPA, BootInfo, Extent, IMAGE_GPA, MAX_BOOT_EXTENTS, PlatformKind, SYSTRAP_PHYSMAP, Zone,
+    BOOT_INFO_GPA, BootInfo, CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_HOSTCALL, Extent, IMAGE_GPA, MAX_BOOT_EXTENTS,
+    MAX_CPUS, PlatformKind, SHARED_GPA, SYSTRAP_PHYSMAP, Zone,
 };
-use abi::systrap::{STUB_USER_TOP, USER_ZONE_GPA};
+use abi::systrap::{CPU_CALL_STATE, CPU_KICK, STUB_USER_TOP, USER_ZONE_GPA};
 use abi::{HOST_INTERFACE_VERSION, PAGE_SIZE};
 
-use super::Host;
+use super::{Host, START_GPA};
 use crate::memory::{BOOT_EXTENT, GuestMemory, OutOfRange};
 use crate::{Error, Image, clock};
 
@@ -47,12 +48,36 @@ pub fn fill(
         user_top: STUB_USER_TOP,
         xcr0: host.xcr0,
         xsave_size: host.xsave_size,
+        restored: 0,
         clock: clock::sample(),
         random: clock::random_seed()?,
         extent_count: 2,
         extents,
     };
     memory.write_struct(BOOT_INFO_GPA, &info).map_err(too_large)
+}
+
+/// Prepares saved memory for its new processes.
+pub fn refill(memory: &GuestMemory, cpus: u32, host: &Host) -> Result<(), Error> {
+    let damaged =
+        |_: OutOfRange| Error::Snapshot { reason: "its memory ends before the boot information".into() };
+    let mut info: BootInfo = memory.read_struct(BOOT_INFO_GPA).map_err(damaged)?;
+    info.restored = 1;
+    info.cpus = cpus;
+    info.tsc_khz = host.tsc_khz;
+    info.memory_limit = memory.limit();
+    info.clock = clock::sample();
+    info.random = clock::random_seed()?;
+    memory.write_struct(BOOT_INFO_GPA, &info).map_err(damaged)?;
+    // What the old broker and its threads were told with: events, begin of the threads, calls and kicks.
+    memory.write_struct(SHARED_GPA, &0u64).map_err(damaged)?;
+    for cpu in 0..MAX_CPUS as u64 {
+        memory.write_struct(START_GPA + 4 * cpu, &0u32).map_err(damaged)?;
+        let area = CPU_AREAS_GPA + cpu * CPU_AREA_SIZE + CPU_HOSTCALL;
+        memory.write_struct(area + CPU_CALL_STATE, &0u32).map_err(damaged)?;
+        memory.write_struct(area + CPU_KICK, &0u32).map_err(damaged)?;
+    }
+    Ok(())
 }
 
 /// Memory of a machine with at most `limit` bytes.

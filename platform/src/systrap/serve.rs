@@ -70,7 +70,7 @@ struct Broker {
 
 /// Lets the boot vCPU begin and serves it on this thread until the sandbox ends.
 pub fn boot(machine: SystrapMachine, services: Arc<HostServices>) -> Result<Infallible, Error> {
-    let SystrapMachine { memory, sentry, stubs, cpus } = machine;
+    let SystrapMachine { memory, sentry, stubs, cpus, .. } = machine;
     services.set_events(Arc::new(Kick(Arc::clone(&memory))));
     let broker = Arc::new(Broker {
         memory,

@@ -43,6 +43,7 @@ pub fn run(global: &Global, options: &Do) -> Result<u8, Error> {
         console_socket: None,
         preserve_fds: 0,
         pid_file: None,
+        snapshot: None,
     };
     foreground(global, request, false)
 }

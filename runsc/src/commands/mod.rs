@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 mod create;
+mod debug;
 mod delete;
 mod do_command;
 mod kill;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> Result<u8, Error> {
         Command::List(options) => list::list(global, options),
         Command::Do(options) => do_command::run(global, options),
         Command::Spec(options) => spec::spec(options),
+        Command::Debug(command) => debug::debug(global, command),
         Command::Platforms => platforms::platforms(global),
     }
 }

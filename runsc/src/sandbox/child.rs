@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use abi::boot::{KVM_IMAGE_BASE, SYSTRAP_IMAGE_BASE};
+use checkpoint::Snapshot;
 use platform::host::Parts;
 use platform::host::files::Directory;
 use platform::host::streams::Stream;
@@ -26,6 +27,9 @@ use crate::error::Error;
 const SENTRY_KVM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sentry-kvm.bin"));
 /// The sentry for systrap.
 const SENTRY_SYSTRAP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sentry-systrap.bin"));
+/// Digests of the two.
+const DIGEST_KVM: &str = env!("RUNSC_SENTRY_DIGEST_KVM");
+const DIGEST_SYSTRAP: &str = env!("RUNSC_SENTRY_DIGEST_SYSTRAP");
 /// Severity of a line of the system-call trace.
 const LEVEL_STRACE: u64 = 4;
 
@@ -35,6 +39,8 @@ pub struct Sandbox {
     pub platform: Taken,
     /// Serialised launch specification.
     pub spec: Vec<u8>,
+    /// A snapshot that the sandbox goes on from, instead of beginning with the specification.
+    pub snapshot: Option<Snapshot>,
     /// Number of vCPUs.
     pub cpus: u32,
     /// Most bytes of guest memory.
@@ -75,6 +81,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     let Sandbox {
         platform,
         spec,
+        snapshot,
         cpus,
         memory,
         directories,
@@ -113,6 +120,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     if let Taken::Kvm(device) = &platform {
         kept.push(device.as_raw_fd());
     }
+    kept.extend(snapshot.as_ref().map(|s| s.pages.as_raw_fd()));
     kept.extend(winch.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(debug_log.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(directories.iter().map(|d| d.fd.as_raw_fd()));
@@ -129,20 +137,45 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     let (memory, machine): (_, Box<dyn Machine>) = match &platform {
         Taken::Kvm(device) => {
             jail::lock(&jail)?;
-            let memory = Arc::new(GuestMemory::new(BOOT_EXTENT, memory)?);
-            let image = Image::new(SENTRY_KVM, KVM_IMAGE_BASE)?;
-            let machine = KvmMachine::new(device, &image, &spec, cpus, Arc::clone(&memory))?;
+            let memory = match &snapshot {
+                Some(saved) => saved_memory(saved, false, memory)?,
+                None => GuestMemory::new(BOOT_EXTENT, memory)?,
+            };
+            let memory = Arc::new(memory);
+            let shared = Arc::clone(&memory);
+            let machine = match &snapshot {
+                Some(saved) => KvmMachine::restore(device, &saved.manifest.machine, cpus, shared)?,
+                None => {
+                    KvmMachine::new(device, &Image::new(SENTRY_KVM, KVM_IMAGE_BASE)?, &spec, cpus, shared)?
+                }
+            };
             (memory, Box::new(machine))
         }
         Taken::Systrap(host) => {
-            let memory = Arc::new(systrap::memory(memory)?);
+            let memory = match &snapshot {
+                Some(saved) => saved_memory(saved, true, memory)?,
+                None => systrap::memory(memory)?,
+            };
+            let memory = Arc::new(memory);
+            let shared = Arc::clone(&memory);
             let image = Image::new(SENTRY_SYSTRAP, SYSTRAP_IMAGE_BASE)?;
-            let machine = SystrapMachine::new(host, &image, &spec, cpus, Arc::clone(&memory))?;
+            let machine = match &snapshot {
+                Some(saved) => {
+                    let saved = &saved.manifest.machine;
+                    if saved.sentry != DIGEST_SYSTRAP {
+                        let reason = "it was made by another version of runsc".into();
+                        return Err(platform::Error::Snapshot { reason }.into());
+                    }
+                    SystrapMachine::restore(host, &image, saved, cpus, shared)?
+                }
+                None => SystrapMachine::new(host, &image, &spec, cpus, shared)?,
+            };
             // Its processes are made: this one forks no more.
             jail::lock(&jail)?;
             (memory, Box::new(machine))
         }
     };
+    let sentry = if matches!(platform, Taken::Kvm(_)) { DIGEST_KVM } else { DIGEST_SYSTRAP };
     let (created, ended) = (Arc::clone(&sync), sync);
     let services = HostServices::new(Parts {
         memory,
@@ -150,6 +183,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
         streams,
         listener: Some(listener),
         winch,
+        sentry,
         log: Box::new(move |level, text| write_log(debug_log.as_ref(), level, text)),
         created: Box::new(move |result| {
             let message = match result {
@@ -168,6 +202,11 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
         }),
     })?;
     Ok(machine.run(services)?)
+}
+
+fn saved_memory(snapshot: &Snapshot, zoned: bool, limit: u64) -> Result<GuestMemory, Error> {
+    let extents = &snapshot.manifest.machine.extents;
+    Ok(GuestMemory::restore(&snapshot.pages, extents, zoned, limit)?)
 }
 
 /// Leaves only the standard descriptors, the log and those of `kept`; standard error goes to the debug log. Returns

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
+use abi::boot::PlatformKind;
+use abi::control::SavedMachine;
 use platform::kvm::{self, Device};
 use platform::systrap::{self, Host};
 
@@ -34,6 +36,22 @@ pub fn open(platform: Platform) -> Result<Taken, Error> {
         Platform::Systrap => open_systrap(),
         // Where neither can be had, the hypervisor is the one to look after.
         Platform::Auto => open_kvm().or_else(|kvm| open_systrap().map_err(|_| kvm)),
+    }
+}
+
+/// Takes the platform that a snapshot was made on.
+///
+/// # Errors
+/// Where another one is asked for, or it cannot be used here.
+pub fn open_for(platform: Platform, saved: &SavedMachine) -> Result<Taken, Error> {
+    let systrap = saved.platform == PlatformKind::Systrap as u32;
+    match (platform, systrap) {
+        (Platform::Kvm | Platform::Auto, false) => open_kvm(),
+        (Platform::Systrap | Platform::Auto, true) => open_systrap(),
+        _ => {
+            let reason = format!("it was made on platform {}", if systrap { "systrap" } else { "kvm" });
+            Err(platform::Error::Snapshot { reason }.into())
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! The control socket of a sandbox, from the side of the command line.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
 use abi::control::{Answer, Command, Reply, Request};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::error::Error;
 
@@ -47,21 +48,56 @@ impl Client {
 
     /// Sends a request without waiting for its answer.
     pub fn send(&mut self, request: Request) -> Result<u64, Error> {
+        let frame = self.frame(request)?;
+        self.stream.write_all(&frame).map_err(|e| Error::os("sending a command to the sandbox", e))?;
+        Ok(self.next)
+    }
+
+    /// A request as it goes over the socket, with the next number.
+    fn frame(&mut self, request: Request) -> Result<Vec<u8>, Error> {
         self.next += 1;
-        let fail = |e: io::Error| Error::os("sending a command to the sandbox", e);
         let bytes = postcard::to_allocvec(&Command { id: self.next, request })
-            .map_err(|_| fail(io::ErrorKind::InvalidData.into()))?;
+            .map_err(|_| Error::os("sending a command to the sandbox", io::ErrorKind::InvalidData))?;
         let mut frame = (bytes.len() as u32).to_le_bytes().to_vec();
         frame.extend_from_slice(&bytes);
-        self.stream.write_all(&frame).map_err(fail)?;
+        Ok(frame)
+    }
+
+    /// Sends a request together with a file.
+    fn send_with_file(&mut self, request: Request, file: &File) -> Result<u64, Error> {
+        let fail = |e: nix::errno::Errno| Error::os("sending a file to the sandbox", e);
+        let frame = self.frame(request)?;
+        let fds = [file.as_raw_fd()];
+        let data = [IoSlice::new(&frame)];
+        let control = [ControlMessage::ScmRights(&fds)];
+        let sent = sendmsg::<()>(self.stream.as_raw_fd(), &data, &control, MsgFlags::empty(), None);
+        let sent = sent.map_err(fail)?;
+        let rest = frame.get(sent..).unwrap_or_default();
+        self.stream.write_all(rest).map_err(|e| Error::os("sending a command to the sandbox", e))?;
         Ok(self.next)
     }
 
     /// Sends a request and waits for its answer, at most `patience`.
     pub fn ask(&mut self, request: Request, patience: Option<Duration>) -> Result<Answer, Error> {
+        let sent = self.send(request)?;
+        self.answer(sent, patience)
+    }
+
+    /// The same, with a file that the sandbox works with.
+    pub fn ask_with_file(
+        &mut self,
+        request: Request,
+        file: &File,
+        patience: Option<Duration>,
+    ) -> Result<Answer, Error> {
+        let sent = self.send_with_file(request, file)?;
+        self.answer(sent, patience)
+    }
+
+    /// Waits for the answer to the request with this number.
+    fn answer(&mut self, sent: u64, patience: Option<Duration>) -> Result<Answer, Error> {
         let fail = |e: io::Error| Error::os("waiting for the sandbox", e);
         self.stream.set_read_timeout(patience).map_err(fail)?;
-        let sent = self.send(request)?;
         loop {
             let mut head = [0; 4];
             self.stream.read_exact(&mut head).map_err(fail)?;

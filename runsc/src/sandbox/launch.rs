@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use abi::spec::LaunchSpec;
+use checkpoint::Snapshot;
 use oci::bundle::Bundle;
 use oci::cgroup::{self, Cgroup};
 use oci::hooks;
@@ -52,6 +53,8 @@ pub struct Request<'a> {
     pub preserve_fds: u32,
     /// Where the process id is written.
     pub pid_file: Option<&'a Path>,
+    /// A snapshot that the container goes on from.
+    pub snapshot: Option<&'a Path>,
 }
 
 /// A sandbox whose container is made.
@@ -135,7 +138,11 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
     let linux = bundle.spec.linux().as_ref();
     let Some(container) = &made.container else { return Err(oci::Error::NotFound.into()) };
     let dir = container.dir().to_path_buf();
-    let platform = choose::open(request.global.platform)?;
+    let snapshot = request.snapshot.map(Snapshot::open).transpose()?;
+    let platform = match &snapshot {
+        Some(saved) => choose::open_for(request.global.platform, &saved.manifest.machine)?,
+        None => choose::open(request.global.platform)?,
+    };
     let mut launch = oci::launch::convert(bundle, request.id, request.start)?;
     launch.warnings.iter().for_each(|warning| log::warn(warning));
 
@@ -169,6 +176,7 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
     let sandbox = Sandbox {
         platform,
         spec,
+        snapshot,
         cpus: cpus(request.global, linux),
         memory: memory(request.global, linux)?,
         directories,

@@ -3,7 +3,7 @@
 use crate::errno::Errno;
 use crate::kernel::process::{self, Life};
 use crate::kernel::signal::{self, SigInfo};
-use crate::kernel::{boot, events, wait};
+use crate::kernel::{boot, events, freeze, wait};
 use crate::mm::frames::page::KernelPage;
 use crate::sync::Events;
 use abi::control::{Answer, Command, Failure, ProcessInfo, Reply, Request};
@@ -35,6 +35,8 @@ pub fn serve() {
                 let mut bytes = alloc::vec![0; (len as usize).min(MAX_COMMAND)];
                 buffer.read(0, &mut bytes);
                 match postcard::from_bytes::<Command>(&bytes) {
+                    // The VMM answers: the sandbox cannot.
+                    Ok(Command { id, request: Request::Freeze }) => freeze::freeze(id),
                     Ok(command) => {
                         let result = run(&command.request);
                         reply(&Reply::Done { id: command.id, result });
@@ -80,7 +82,10 @@ fn run(request: &Request) -> Result<Answer, Failure> {
             crate::syscalls::set_trace(*on);
             Ok(Answer::Ok)
         }
-        Request::Freeze | Request::Thaw => Err(failed(Errno::ENOSYS, "freezing is not there yet")),
+        // Freezing is served above; a command that comes here while the sandbox runs has nothing to thaw or save.
+        Request::Freeze | Request::Thaw | Request::Save => {
+            Err(failed(Errno::EINVAL, "the sandbox is not frozen"))
+        }
         Request::Processes => Ok(Answer::Processes(processes())),
     }
 }

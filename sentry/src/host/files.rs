@@ -2,13 +2,16 @@
 
 use crate::errno::{Errno, Result};
 use crate::fs::lower::LowerEntry;
+use crate::kernel::freeze;
 use crate::mm::frames::FrameRef;
 use crate::mm::frames::page::KernelPage;
+use crate::sync::Mutex;
 use abi::PAGE_SIZE;
 use abi::hostcall::{
     DirEntryHead, FileClose, FileGetXattr, FileOpen, FileRead, FileReadDir, FileReadlink, FileStat,
     FileStatAt, FileStatHandle, FileWrite, GpaRange, MAX_PATH, MAX_RANGES, MAX_TRANSFER, Random,
 };
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -101,9 +104,23 @@ pub fn random(buf: &mut [u8]) {
     page.write(0, &[0; 64]);
 }
 
-/// An open host file; closed when it is dropped.
+/// Flags of an open that a file keeps when it is opened again: not create, exclusively, truncate.
+const KEPT_FLAGS: u64 = 0xff;
+
+/// An open host file; closed when it is dropped. In a restored sandbox it is opened again, by its path, when it is
+/// used next.
 pub struct Handle {
-    handle: u64,
+    root: u64,
+    path: Box<[u8]>,
+    flags: u64,
+    /// Number of the handle, and the restore of the sandbox since which it is good.
+    open: Mutex<(u64, u64)>,
+}
+
+fn open(root: u64, path: &[u8], flags: u64, mode: u64) -> Result<u64> {
+    let page = KernelPage::alloc()?;
+    put_path(&page, path)?;
+    super::call(&FileOpen { root, path_gpa: page.gpa(), path_len: path.len() as u64, flags, mode })
 }
 
 impl Handle {
@@ -112,10 +129,19 @@ impl Handle {
     /// # Errors
     /// What the host says.
     pub fn open(root: u64, path: &[u8], flags: u64, mode: u64) -> Result<Self> {
-        let page = KernelPage::alloc()?;
-        put_path(&page, path)?;
-        let request = FileOpen { root, path_gpa: page.gpa(), path_len: path.len() as u64, flags, mode };
-        Ok(Self { handle: super::call(&request)? })
+        let number = open(root, path, flags, mode)?;
+        let open = Mutex::new((number, freeze::restores()));
+        Ok(Self { root, path: path.into(), flags: flags & KEPT_FLAGS, open })
+    }
+
+    /// The handle's number; the file is opened again where that was given by the VMM of another machine.
+    fn number(&self) -> Result<u64> {
+        let mut at = self.open.lock();
+        let restores = freeze::restores();
+        if at.1 != restores {
+            *at = (open(self.root, &self.path, self.flags, 0)?, restores);
+        }
+        Ok(at.0)
     }
 
     /// Metadata.
@@ -124,7 +150,7 @@ impl Handle {
     /// What the host says.
     pub fn stat(&self) -> Result<FileStat> {
         let out = KernelPage::alloc()?;
-        super::call(&FileStatHandle { handle: self.handle, stat_gpa: out.gpa() })?;
+        super::call(&FileStatHandle { handle: self.number()?, stat_gpa: out.gpa() })?;
         get_stat(&out)
     }
 
@@ -152,7 +178,7 @@ impl Handle {
             let ranges = Self::ranges(part);
             list.write(0, ranges.as_bytes());
             let n = super::call(&FileRead {
-                handle: self.handle,
+                handle: self.number()?,
                 offset: offset + done as u64,
                 ranges_gpa: list.gpa(),
                 count: ranges.len() as u64,
@@ -177,7 +203,7 @@ impl Handle {
             buf.write(0, chunk);
             list.write(0, GpaRange { gpa: buf.gpa(), len: chunk.len() as u64 }.as_bytes());
             let n = super::call(&FileWrite {
-                handle: self.handle,
+                handle: self.number()?,
                 offset: offset + done as u64,
                 ranges_gpa: list.gpa(),
                 count: 1,
@@ -201,7 +227,7 @@ impl Handle {
         let mut rewind = 1;
         loop {
             let got = super::call(&FileReadDir {
-                handle: self.handle,
+                handle: self.number()?,
                 rewind,
                 buf_gpa: buf.gpa(),
                 buf_len: buf.len() as u64,
@@ -226,6 +252,9 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let _ = super::call(&FileClose { handle: self.handle });
+        let (handle, restores) = *self.open.get_mut();
+        if restores == freeze::restores() {
+            let _ = super::call(&FileClose { handle });
+        }
     }
 }

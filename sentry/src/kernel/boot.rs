@@ -36,6 +36,11 @@ pub fn memory_limit() -> u64 {
     MEMORY_LIMIT.load(Ordering::Relaxed)
 }
 
+/// Sets it, for a sandbox that was restored.
+pub fn set_memory_limit(bytes: u64) {
+    MEMORY_LIMIT.store(bytes, Ordering::Relaxed);
+}
+
 /// What the sandbox was started with.
 pub fn spec() -> Option<&'static LaunchSpec> {
     SPEC.get()

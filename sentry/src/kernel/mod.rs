@@ -6,6 +6,7 @@ pub mod cred;
 pub mod deliver;
 pub mod events;
 pub mod exit;
+pub mod freeze;
 pub mod futex;
 pub mod itimer;
 pub mod oom;

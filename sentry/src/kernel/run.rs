@@ -1,9 +1,9 @@
 //! The loop in which a task runs its program and serves what it asks for.
 
-use super::deliver;
 use super::sched;
 use super::signal::{self, SigInfo};
 use super::task::{CurrentTask, Task};
+use super::{deliver, freeze};
 use crate::arch::context::VECTOR_SYSCALL;
 use crate::arch::{UserContext, cpu, fpu, port};
 use crate::mm::{AccessKind, FaultError};
@@ -23,6 +23,10 @@ pub fn serve(task: Arc<Task>, ctx: UserContext) {
     while !current.ended.get() {
         if current.attention.load(Ordering::SeqCst) {
             deliver::handle(&current);
+            continue;
+        }
+        if freeze::requested() {
+            sched::stand_aside();
             continue;
         }
         enter(&current);

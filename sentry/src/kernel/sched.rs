@@ -3,6 +3,7 @@
 //! Kernel code is not preempted. A task leaves its vCPU in [`park`], [`yield_now`] or at its end, and goes on later
 //! where it left, on the same kernel stack, on any vCPU.
 
+use super::freeze;
 use super::task::Task;
 use super::timer;
 use crate::arch::{cpu, fpu, port, stack};
@@ -241,6 +242,14 @@ pub fn yield_now() {
     switch_away(&task);
 }
 
+/// Leaves the vCPU, to go on when a task may be switched in again: for a freeze.
+pub fn stand_aside() {
+    let Some(task) = current() else { return };
+    task.sched.state.store(RUNNABLE, Ordering::SeqCst);
+    enqueue(task.clone());
+    switch_away(&task);
+}
+
 /// Moves the running task to a vCPU that it may run on.
 pub fn migrate() {
     let Some(task) = current() else { return };
@@ -253,6 +262,9 @@ pub fn migrate() {
 
 /// Takes the next task off this vCPU's queue, or off another's.
 fn pick() -> Option<Arc<Task>> {
+    if freeze::requested() {
+        return None;
+    }
     let me = cpu::id();
     let own = &CPUS[me];
     if own.queued.load(Ordering::SeqCst) != 0 {
@@ -438,6 +450,31 @@ fn release_space() {
     }
 }
 
+/// Gives up the loaded address space, whoever uses it: this vCPU is to hold nothing.
+pub fn let_go() {
+    let cpu = this();
+    let mut active = cpu.active.lock();
+    port::load_kernel_space();
+    let old = active.take();
+    drop(active);
+    drop(old);
+}
+
+/// In a machine that was made of a frozen one's memory, before its vCPUs run: tasks that waited for a vCPU that is not
+/// there any more go to the first.
+pub fn restored() {
+    for cpu in &CPUS {
+        cpu.armed.store(u64::MAX, Ordering::Relaxed);
+    }
+    for gone in CPUS.iter().skip(cpu::count()) {
+        let tasks = core::mem::take(&mut *gone.queue.lock());
+        gone.queued.store(0, Ordering::SeqCst);
+        let mut queue = CPUS[0].queue.lock();
+        queue.extend(tasks);
+        CPUS[0].queued.store(queue.len(), Ordering::SeqCst);
+    }
+}
+
 /// What the timer interrupt and every return to ring 3 look at: expired timers, and whether the slice is over.
 /// Returns with the timer armed for what comes next.
 pub fn tick(preempt: bool) {
@@ -493,6 +530,10 @@ pub fn arm() {
 pub fn idle_loop() -> ! {
     loop {
         finish_switch();
+        if freeze::requested() {
+            freeze::barrier();
+            continue;
+        }
         super::events::poll();
         timer::run_expired(crate::time::monotonic_ns());
         crate::mm::quarantine::drain();
@@ -510,7 +551,9 @@ pub fn idle_loop() -> ! {
         let start = crate::time::monotonic_ns();
         arm();
         port::idle(|| {
-            (0..cpu::count()).any(|c| CPUS[c].queued.load(Ordering::SeqCst) != 0) || super::events::pending()
+            (0..cpu::count()).any(|c| CPUS[c].queued.load(Ordering::SeqCst) != 0)
+                || super::events::pending()
+                || freeze::requested()
         });
         IDLE_CPUS.fetch_sub(1, Ordering::SeqCst);
         cpu.idle.store(false, Ordering::SeqCst);

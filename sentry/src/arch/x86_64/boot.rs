@@ -12,7 +12,10 @@ static READY: AtomicBool = AtomicBool::new(false);
 pub(super) extern "C" fn start(info: *const BootInfo, cpu: u64) -> ! {
     // SAFETY: the VMM passes the address of the page that it has filled in.
     let info = unsafe { &*info };
-    if cpu == 0 {
+    let restored = info.restored != 0;
+    if cpu == 0 && restored {
+        cpu::set_count(info.cpus);
+    } else if cpu == 0 {
         let kind = PlatformKind::from_u32(info.platform).unwrap_or(PlatformKind::Hardware);
         port::set_flavour(kind);
         frames::init(
@@ -34,6 +37,9 @@ pub(super) extern "C" fn start(info: *const BootInfo, cpu: u64) -> ! {
             core::hint::spin_loop();
         }
         crate::kernel::boot::run_secondary()
+    }
+    if restored {
+        crate::kernel::freeze::restored(info)
     }
     assert!(info.version == abi::HOST_INTERFACE_VERSION, "host interface version {}", info.version);
     fpu::init(info.xcr0, info.xsave_size);

@@ -137,6 +137,11 @@ pub(super) unsafe fn init(cpu: usize) {
     unsafe {
         let area = &mut (*AREAS.0.get())[cpu];
         area.id = cpu as u64;
+        // In a restored machine they have the values of the old one's vCPU.
+        area.user_generation = AtomicU64::new(0);
+        area.space = AtomicU64::new(0);
+        area.flushed = AtomicU64::new(0);
+        area.fpu_owner = AtomicU64::new(0);
         area.this = core::ptr::from_ref(area).expose_provenance() as u64;
         area.pv_cell = base + CPU_PV_CELL;
         asm!("wrgsbase {}", in(reg) area.this, options(nostack, preserves_flags));

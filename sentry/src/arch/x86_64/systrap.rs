@@ -8,6 +8,7 @@ use super::context::{UserContext, VECTOR_SYSCALL};
 use super::cpu;
 use super::fpu::{self, FpuState};
 use super::pgtable::Space;
+use crate::kernel::freeze;
 use crate::mm::frames::{self, physmap};
 use crate::sync::SpinLock;
 use abi::PAGE_SIZE;
@@ -190,6 +191,8 @@ pub struct Stub {
     /// The space's invalidations as of its last unmapping.
     flushed: u64,
     dead: bool,
+    /// Restore of the sandbox since which it is there: the processes of another machine are not in this one.
+    restores: u64,
 }
 
 static SPARE: [SpinLock<Vec<Stub>>; MAX_CPUS] = [const { SpinLock::new(Vec::new()) }; MAX_CPUS];
@@ -197,12 +200,15 @@ static SPARE: [SpinLock<Vec<Stub>>; MAX_CPUS] = [const { SpinLock::new(Vec::new(
 impl Stub {
     /// A stub for this vCPU with nothing mapped; `flushed`: what the space has counted so far.
     fn new(flushed: u64) -> Option<Self> {
-        if let Some(mut stub) = SPARE[cpu::id()].lock().pop() {
+        while let Some(mut stub) = SPARE[cpu::id()].lock().pop() {
+            if stub.forget_stale() {
+                continue;
+            }
             stub.flushed = flushed;
             return Some(stub);
         }
         let area = frames::alloc_area(STUB_AREA_ORDER)?;
-        let mut stub = Self { pid: 0, area, flushed, dead: false };
+        let mut stub = Self { pid: 0, area, flushed, dead: false, restores: freeze::restores() };
         // Its first stop changes the state.
         stub.state().store(STATE_RUN, Ordering::SeqCst);
         let pid = crate::host::call(&StubSpawn { cpu: cpu::id() as u64, area });
@@ -222,6 +228,15 @@ impl Stub {
         stub.answer(c::__NR_mmap, &args);
         stub.wait_stopped();
         (!stub.dead).then_some(stub)
+    }
+
+    /// Frees the area of a stub that is not in this machine; `false` where it is.
+    fn forget_stale(&self) -> bool {
+        let stale = self.restores != freeze::restores();
+        if stale {
+            frames::free_area(self.area, STUB_AREA_ORDER);
+        }
+        stale
     }
 
     fn state(&self) -> &AtomicU32 {
@@ -455,6 +470,9 @@ impl Stub {
 pub(super) fn release(stubs: Vec<Option<Stub>>) {
     for (cpu, stub) in stubs.into_iter().enumerate() {
         let Some(mut stub) = stub else { continue };
+        if stub.forget_stale() {
+            continue;
+        }
         if cpu == cpu::id() && SPARE[cpu].lock().len() < MAX_SPARE {
             stub.unmap(USER_BOTTOM, STUB_USER_TOP);
             if !stub.dead {
@@ -470,7 +488,8 @@ pub(super) fn release(stubs: Vec<Option<Stub>>) {
 pub(super) fn enter(ctx: &mut UserContext, space: &Space, fpu: &mut FpuState, bases: &Bases) {
     let me = cpu::id();
     let resolved = (ctx.vector == 14).then_some(ctx.cr2);
-    let stub = space.take_stub(me).or_else(|| Stub::new(space.invalidations()));
+    let kept = space.take_stub(me).filter(|stub| !stub.forget_stale());
+    let stub = kept.or_else(|| Stub::new(space.invalidations()));
     let Some(mut stub) = stub else {
         // No process for it: the program cannot run. As if it were out of memory.
         died(ctx);
