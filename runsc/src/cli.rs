@@ -129,7 +129,7 @@ pub enum Debug {
 /// Options of `debug churn`.
 #[derive(Debug, Args)]
 pub struct Churn {
-    /// How often
+    /// How often; 0: until the container ends
     #[arg(long, default_value_t = 1000)]
     pub count: u32,
     /// Longest time between a thaw and the next freeze, microseconds

@@ -114,13 +114,33 @@ impl Bundle {
     /// Of starting the command; a time-out is one too.
     pub fn run(&self, platform: &str, stdin: &[u8], limit: Duration) -> io::Result<Output> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let id = format!("test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        finish(self.command(platform, &id)?, stdin, limit)
+    }
+
+    /// The command that runs it in the foreground as container `id`, for further options: they may follow the
+    /// identifier.
+    ///
+    /// # Errors
+    /// Of writing the configuration.
+    pub fn command(&self, platform: &str, id: &str) -> io::Result<Command> {
         let config = self.dir.path().join("config.json");
         std::fs::write(&config, serde_json::to_vec_pretty(&self.config)?)?;
-        let id = format!("test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut command = self.runsc();
+        command.args(["--platform", platform, "run", "--bundle"]).arg(self.dir.path()).arg(id);
+        Ok(command)
+    }
+
+    /// `runsc` with the state directory of this bundle's containers.
+    pub fn runsc(&self) -> Command {
         let mut command = Command::new(runsc());
         command.arg("--root").arg(self.dir.path().join("state"));
-        command.args(["--platform", platform, "run", "--bundle"]).arg(self.dir.path()).arg(&id);
-        finish(command, stdin, limit)
+        command
+    }
+
+    /// The bundle's directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
     }
 }
 

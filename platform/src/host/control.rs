@@ -80,14 +80,10 @@ impl Control {
     /// sentry.
     fn serve_here(&self, request: &Request, file: Option<File>) -> Option<Result<Answer, Failure>> {
         let failure = |errno, context: &str| Err(Failure { errno, context: context.into() });
-        let mut state = self.state();
+        let state = self.state();
         Some(match (request, state.frozen) {
             (Request::Freeze, true) => failure(libc::EALREADY, "the sandbox is frozen already"),
-            (Request::Thaw, true) => {
-                state.frozen = false;
-                self.thawed.notify_all();
-                Ok(Answer::Ok)
-            }
+            (Request::Thaw, true) => Ok(Answer::Ok),
             (Request::Save, true) => match (file, self.machine.get()) {
                 (Some(file), Some(machine)) => self.save(&file, machine),
                 _ => failure(libc::EBADF, "no file to save to came along"),
@@ -134,7 +130,14 @@ impl Control {
     fn push(&self, stream: &Arc<UnixStream>, command: Command, file: Option<File>) {
         let outer = command.id;
         if let Some(result) = self.serve_here(&command.request, file) {
-            return send(stream, &Reply::Done { id: outer, result });
+            let thaws = matches!((&command.request, &result), (Request::Thaw, Ok(_)));
+            send(stream, &Reply::Done { id: outer, result });
+            if thaws {
+                // After the answer: once it runs the sandbox may end at once.
+                self.state().frozen = false;
+                self.thawed.notify_all();
+            }
+            return;
         }
         let mut state = self.state();
         state.next += 1;

@@ -51,10 +51,15 @@ fn churn(client: &mut Client, options: &Churn) -> Result<(), Error> {
         if below == 0 { 0 } else { state % below }
     };
     let mut times = Vec::new();
-    for _ in 0..options.count {
+    let whole = options.count == 0;
+    while whole || times.len() < options.count as usize {
         std::thread::sleep(Duration::from_micros(random(options.pause)));
         let begin = Instant::now();
-        ask(client, ControlRequest::Freeze)?;
+        match ask(client, ControlRequest::Freeze) {
+            // The container has ended.
+            Err(Error::Os { .. }) if whole => break,
+            other => other?,
+        }
         times.push(begin.elapsed());
         std::thread::sleep(Duration::from_micros(random(options.pause / 4)));
         ask(client, ControlRequest::Thaw)?;
