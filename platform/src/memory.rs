@@ -43,6 +43,8 @@ struct Mapped {
     len: u64,
     zone: Zone,
     host: u64,
+    /// It is a private mapping of a file: what is given back must not come again.
+    file: bool,
 }
 
 /// Memory of a machine.
@@ -62,7 +64,7 @@ impl GuestMemory {
     pub fn new(boot: u64, limit: u64) -> Result<Self, Error> {
         let memory = Self::empty(limit.max(boot), None);
         let host = map_anonymous(boot, false).map_err(|source| Error::Memory { bytes: boot, source })?;
-        memory.push(Mapped { gpa: 0, len: boot, zone: Zone::Kernel, host });
+        memory.push(Mapped { gpa: 0, len: boot, zone: Zone::Kernel, host, file: false });
         Ok(memory)
     }
 
@@ -141,7 +143,7 @@ impl GuestMemory {
         }
         if let Some(zones) = &self.zones {
             let (gpa, host) = zones.take(zone, len).ok_or(libc::ENOMEM)?;
-            self.push(Mapped { gpa, len, zone, host });
+            self.push(Mapped { gpa, len, zone, host, file: false });
             return Ok(gpa);
         }
         let mut gpa = *next;
@@ -156,7 +158,7 @@ impl GuestMemory {
                 return Err(libc::ENOMEM);
             }
         }
-        self.push(Mapped { gpa, len, zone, host });
+        self.push(Mapped { gpa, len, zone, host, file: false });
         *next = gpa + len;
         Ok(gpa)
     }
@@ -231,6 +233,9 @@ impl GuestMemory {
         let host = self.host(gpa, len).map_err(|_| libc::EFAULT)?;
         if let Some(zones) = &self.zones {
             return zones.release(gpa, len);
+        }
+        if self.iter().any(|m| m.file && (m.gpa..m.gpa + m.len).contains(&gpa)) {
+            return saved::cover(host, len);
         }
         // SAFETY: the range is part of a mapping that this type owns; dropping its contents cannot break Rust's
         // rules because no reference to it exists.

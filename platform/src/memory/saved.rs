@@ -11,7 +11,7 @@ use abi::boot::Zone;
 use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
 
 use super::zones::Zones;
-use super::{GROW_BASE, GuestMemory, MAX_EXTENTS, Mapped, map_aligned, unmap};
+use super::{GROW_BASE, GuestMemory, MAX_EXTENTS, Mapped, errno, map_aligned, unmap};
 use crate::Error;
 
 /// An extent as a snapshot names it: guest-physical address, length, zone.
@@ -82,7 +82,7 @@ impl GuestMemory {
                 }
                 None => map_file(file, at, len).map_err(fail)?,
             };
-            memory.push(Mapped { gpa, len, zone: kind, host });
+            memory.push(Mapped { gpa, len, zone: kind, host, file: !zoned });
             at += len;
         }
         *memory.grow.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = end.max(GROW_BASE);
@@ -145,6 +145,25 @@ fn map_file(file: &File, offset: u64, len: u64) -> io::Result<u64> {
     Ok(host)
 }
 
+/// Maps fresh memory over a part of a file's mapping: dropping the pages would bring the file's back.
+pub fn cover(host: u64, len: u64) -> Result<(), i32> {
+    if len == 0 {
+        return Ok(());
+    }
+    // SAFETY: the range is part of a mapping that `GuestMemory` owns, and no reference to it exists.
+    let done = unsafe {
+        libc::mmap(
+            host as *mut libc::c_void,
+            len as usize,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if done == libc::MAP_FAILED { Err(errno()) } else { Ok(()) }
+}
+
 /// Copies what is no hole.
 fn load_extent(file: &File, offset: u64, host: u64, len: u64) -> io::Result<()> {
     let end = offset + len;
@@ -204,6 +223,10 @@ mod tests {
         third.read(far + 8192, &mut out).expect("read");
         assert_eq!(&out, b"user");
         assert_eq!(third.grow(2 << 20, Zone::User), Ok(far + (2 << 20)));
+        // What is given back does not come again from the file.
+        assert_eq!(third.release(far, 2 << 20), Ok(()));
+        third.read(far + 8192, &mut out).expect("read");
+        assert_eq!(out, [0; 4]);
     }
 
     #[test]
@@ -232,7 +255,7 @@ mod tests {
             &[(0, 4 << 20, 7)],
             &[(2 << 20, 4 << 20, 0)],
             &[(0, 2 << 20, 0), (1 << 20, 2 << 20, 0)],
-            &[(0, u64::MAX & !((2 << 20) - 1), 0), (u64::MAX - 4095, 4 << 20, 0)],
+            &[(0, !((2u64 << 20) - 1), 0), (u64::MAX - 4095, 4 << 20, 0)],
         ];
         assert!(GuestMemory::restore(&file, &good, false, 0).is_ok());
         for extents in bad {

@@ -3,7 +3,8 @@
 use crate::errno::Errno;
 use crate::kernel::process::{self, Life};
 use crate::kernel::signal::{self, SigInfo};
-use crate::kernel::{boot, events, freeze, wait};
+use crate::kernel::wait::{self, WaitError};
+use crate::kernel::{boot, events, freeze, reclaim};
 use crate::mm::frames::page::KernelPage;
 use crate::sync::Events;
 use abi::control::{Answer, Command, Failure, ProcessInfo, Reply, Request};
@@ -23,15 +24,18 @@ pub fn serve() {
         return;
     };
     loop {
+        reclaim::run();
+        let due = reclaim::due();
         let request = ControlReceive { gpa: buffer.gpa(), len: MAX_COMMAND as u64 };
-        let received =
-            wait::wait_until(&[(&events::CONTROL, Events::IN)], None, || match crate::host::call(&request) {
-                Ok(len) => Some(Ok(len)),
-                Err(Errno::EAGAIN) => None,
-                Err(e) => Some(Err(e)),
-            });
+        let queues = [(&events::CONTROL, Events::IN), (&reclaim::WANTED, Events::IN)];
+        let received = wait::wait_until(&queues, due, || match crate::host::call(&request) {
+            Ok(len) => Some(Ok(Some(len))),
+            Err(Errno::EAGAIN) => (reclaim::due() != due).then_some(Ok(None)),
+            Err(e) => Some(Err(e)),
+        });
         match received {
-            Ok(Ok(len)) => {
+            Ok(Ok(None)) | Err(WaitError::TimedOut) => {}
+            Ok(Ok(Some(len))) => {
                 let mut bytes = alloc::vec![0; (len as usize).min(MAX_COMMAND)];
                 buffer.read(0, &mut bytes);
                 match postcard::from_bytes::<Command>(&bytes) {
@@ -48,7 +52,7 @@ pub fn serve() {
                 crate::error!("control commands end: {}", e.name());
                 return;
             }
-            Err(_) => return,
+            Err(WaitError::Interrupted) => return,
         }
     }
 }

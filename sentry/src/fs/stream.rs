@@ -156,7 +156,12 @@ impl Stream {
     }
 
     fn buffer(len: usize) -> Result<KernelPage> {
-        KernelPage::alloc_order(if len > abi::PAGE_SIZE as usize { ORDER } else { 0 })
+        if len > abi::PAGE_SIZE as usize
+            && let Ok(large) = KernelPage::alloc_order(ORDER)
+        {
+            return Ok(large);
+        }
+        KernelPage::alloc()
     }
 }
 

@@ -12,6 +12,7 @@ pub mod itimer;
 pub mod oom;
 pub mod process;
 pub mod random;
+pub mod reclaim;
 pub mod rseq;
 pub mod run;
 pub mod sched;

@@ -1,25 +1,60 @@
-//! Out of memory: the largest process dies, with 137 for whoever waits for it.
+//! Out of memory: clean pages of files go first, then the largest process dies, with 137 for whoever waits for it.
 
-use super::process::{self, Life};
+use super::process::{self, Life, ThreadGroup};
 use super::signal::{self, SigInfo};
+use super::{sched, wait};
+use crate::fs::memfs;
+use crate::mm::frames;
+use crate::sync::SpinLock;
+use alloc::sync::{Arc, Weak};
 use core::sync::atomic::Ordering;
 
-/// Kills the process that uses most, weighed by its oom_score_adj.
-pub fn kill_largest() {
+/// How long a process that was killed gets to give its memory back before the next is chosen, ns.
+const PATIENCE_NS: u64 = 2 * crate::time::NS;
+/// A moment, ns.
+const MOMENT_NS: u64 = 1_000_000;
+
+struct Victim {
+    group: Weak<ThreadGroup>,
+    since: u64,
+}
+
+static VICTIM: SpinLock<Option<Victim>> = SpinLock::new(None);
+
+/// A task needs memory that is not there: makes some, or waits a moment for a process that is dying. The task may be
+/// the one that dies.
+pub fn relieve() {
     crate::mm::quarantine::hurry();
-    let (_, limit) = crate::mm::frames::usage();
-    let score = |group: &process::ThreadGroup| {
+    if memfs::shrink_all() != 0 {
+        return;
+    }
+    let now = crate::time::monotonic_ns();
+    let dying = VICTIM.lock().as_ref().is_some_and(|victim| {
+        now.saturating_sub(victim.since) < PATIENCE_NS
+            && victim.group.upgrade().is_some_and(|group| group.life() == Life::Alive)
+    });
+    if !dying && let Some(group) = largest() {
+        crate::warn!("out of memory: process {} is killed", group.pid);
+        *VICTIM.lock() = Some(Victim { group: Arc::downgrade(&group), since: now });
+        let _ = signal::send_group(&group, SigInfo::kernel(signal::SIGKILL));
+        group.start_exit(signal::SIGKILL as i32);
+    }
+    if !sched::interrupted() {
+        let _ = wait::wait_until(&[], Some(now + MOMENT_NS), || None::<()>);
+    }
+}
+
+/// The process that uses most, weighed by its oom_score_adj; one that may not be killed (-1000) is left out.
+fn largest() -> Option<Arc<ThreadGroup>> {
+    let (_, limit) = frames::usage();
+    let score = |group: &Arc<ThreadGroup>| {
         let pages = group.leader().and_then(|t| t.try_mm().ok()).map_or(0, |mm| mm.resident());
         let adjust = i64::from(group.oom_score_adj.load(Ordering::Relaxed));
         pages as i64 + adjust * limit as i64 / 1000
     };
-    let victim = process::all_groups()
+    process::all_groups()
         .into_iter()
         .filter(|g| g.life() == Life::Alive && !g.exiting())
-        .max_by_key(|g| score(g));
-    if let Some(victim) = victim {
-        crate::warn!("out of memory: process {} is killed", victim.pid);
-        let _ = signal::send_group(&victim, SigInfo::kernel(signal::SIGKILL));
-        victim.start_exit(signal::SIGKILL as i32);
-    }
+        .filter(|g| g.oom_score_adj.load(Ordering::Relaxed) > -1000)
+        .max_by_key(score)
 }

@@ -68,6 +68,7 @@ fn interrupt(vector: u64) {
     port::end_of_interrupt(vector);
     if vector == u64::from(VECTOR_TIMER) {
         sched::timer_fired();
+        super::reclaim::look();
     }
     if vector == u64::from(VECTOR_EVENT) {
         super::events::poll();
@@ -94,7 +95,7 @@ fn page_fault(current: &CurrentTask, error: u64, address: u64) {
         Err(FaultError::NoAccess) => SigInfo::fault(c::SIGSEGV, c::SEGV_ACCERR as i32, address),
         Err(FaultError::Bus) => SigInfo::fault(c::SIGBUS, c::BUS_ADRERR as i32, address),
         Err(FaultError::NoMemory) => {
-            super::oom::kill_largest();
+            super::oom::relieve();
             return;
         }
     };

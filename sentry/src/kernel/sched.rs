@@ -546,6 +546,7 @@ pub fn idle_loop() -> ! {
             continue;
         }
         release_space();
+        super::reclaim::look();
         cpu.idle.store(true, Ordering::SeqCst);
         IDLE_CPUS.fetch_add(1, Ordering::SeqCst);
         let start = crate::time::monotonic_ns();

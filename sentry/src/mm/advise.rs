@@ -1,7 +1,7 @@
 //! madvise(2), mincore(2), mlock(2), msync(2).
 
 use super::fault::AccessKind;
-use super::map::MapLimits;
+use super::map::{MAX_MAP_COUNT, MapLimits};
 use super::space::Mm;
 use super::vma::{Backing, Prot, VmFlags, Vma};
 use crate::errno::{Errno, Result};
@@ -85,25 +85,25 @@ impl Mm {
                 }
             }
             c::MADV_REMOVE => return Err(Errno::EOPNOTSUPP),
-            c::MADV_DONTFORK => self.flag(start, end, VmFlags::DONTFORK, true),
-            c::MADV_DOFORK => self.flag(start, end, VmFlags::DONTFORK, false),
+            c::MADV_DONTFORK => self.flag(start, end, VmFlags::DONTFORK, true)?,
+            c::MADV_DOFORK => self.flag(start, end, VmFlags::DONTFORK, false)?,
             c::MADV_WIPEONFORK => {
                 if ranges.iter().any(|v| !matches!(v.backing, Backing::Anon)) {
                     return Err(Errno::EINVAL);
                 }
-                self.flag(start, end, VmFlags::WIPEONFORK, true);
+                self.flag(start, end, VmFlags::WIPEONFORK, true)?;
             }
-            c::MADV_KEEPONFORK => self.flag(start, end, VmFlags::WIPEONFORK, false),
+            c::MADV_KEEPONFORK => self.flag(start, end, VmFlags::WIPEONFORK, false)?,
             c::MADV_HUGEPAGE => {
-                self.flag(start, end, VmFlags::HUGE, true);
-                self.flag(start, end, VmFlags::NOHUGE, false);
+                self.flag(start, end, VmFlags::HUGE, true)?;
+                self.flag(start, end, VmFlags::NOHUGE, false)?;
             }
             c::MADV_NOHUGEPAGE => {
-                self.flag(start, end, VmFlags::NOHUGE, true);
-                self.flag(start, end, VmFlags::HUGE, false);
+                self.flag(start, end, VmFlags::NOHUGE, true)?;
+                self.flag(start, end, VmFlags::HUGE, false)?;
             }
-            c::MADV_DONTDUMP => self.flag(start, end, VmFlags::DONTDUMP, true),
-            c::MADV_DODUMP => self.flag(start, end, VmFlags::DONTDUMP, false),
+            c::MADV_DONTDUMP => self.flag(start, end, VmFlags::DONTDUMP, true)?,
+            c::MADV_DODUMP => self.flag(start, end, VmFlags::DONTDUMP, false)?,
             c::MADV_POPULATE_READ | c::MADV_POPULATE_WRITE => {
                 let kind =
                     if advice == c::MADV_POPULATE_WRITE { AccessKind::Write } else { AccessKind::Read };
@@ -117,8 +117,14 @@ impl Mm {
         if whole { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
-    fn flag(&self, start: u64, end: u64, flag: VmFlags, on: bool) {
-        self.inner.lock().vmas.update(start, end, |vma| vma.flags.set(flag, on));
+    fn flag(&self, start: u64, end: u64, flag: VmFlags, on: bool) -> Result<()> {
+        let mut inner = self.inner.lock();
+        if inner.vmas.len() + inner.vmas.splits(start, end) > MAX_MAP_COUNT {
+            return Err(Errno::ENOMEM);
+        }
+        inner.vmas.update(start, end, |vma| vma.flags.set(flag, on));
+        drop(inner);
+        Ok(())
     }
 
     /// Faults a range in.
@@ -177,6 +183,9 @@ impl Mm {
                     change += vma.end.min(end) - vma.start.max(start);
                 }
             }
+            if inner.vmas.len() + inner.vmas.splits(start, end) > MAX_MAP_COUNT {
+                return Err(Errno::ENOMEM);
+            }
             if lock {
                 if inner.locked.saturating_add(change) > limits.memlock {
                     return Err(Errno::ENOMEM);
@@ -186,7 +195,7 @@ impl Mm {
                 inner.locked = inner.locked.saturating_sub(change);
             }
         }
-        self.flag(start, end, VmFlags::LOCKED, lock);
+        self.flag(start, end, VmFlags::LOCKED, lock)?;
         if !whole {
             return Err(Errno::ENOMEM);
         }

@@ -7,54 +7,21 @@
 
 pub mod heap;
 pub mod page;
+mod pool;
+mod release;
+
+pub use self::pool::MAX_ORDER;
+pub use self::release::{releasable, release};
+
+use self::pool::{CHUNK_FRAMES, alloc_block, free_block, meta};
 
 use crate::errno::{Errno, Result};
-use crate::sync::{Once, SpinLock};
+use crate::sync::Once;
 use abi::boot::{Extent, Zone};
 use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// Largest order of a block: 2^9 frames, 2 MiB.
-pub const MAX_ORDER: u8 = 9;
-const CHUNK_FRAMES: usize = 1 << MAX_ORDER;
-/// Guest-physical space that is covered: 256 GiB.
-const MAX_CHUNKS: usize = 128 * 1024;
-const NONE: u32 = 0;
-
-const STATE_UNUSED: u8 = 0;
-const STATE_FREE: u8 = 1;
-const STATE_USED: u8 = 2;
-
-/// What is known of a frame.
-#[repr(C)]
-struct Meta {
-    refs: AtomicU32,
-    next: u32,
-    prev: u32,
-    state: u8,
-    order: u8,
-    /// The frame has not been written since the host gave it: it reads as zeros.
-    clean: u8,
-    pool: u8,
-}
-
-struct Pool {
-    free: [u32; MAX_ORDER as usize + 1],
-    /// Extents not yet fully taken: next address and end.
-    fresh: [(u64, u64); 64],
-    fresh_count: usize,
-    free_frames: usize,
-}
-
-impl Pool {
-    const fn new() -> Self {
-        Self { free: [NONE; MAX_ORDER as usize + 1], fresh: [(0, 0); 64], fresh_count: 0, free_frames: 0 }
-    }
-}
-
-static POOLS: [SpinLock<Pool>; 2] = [SpinLock::new(Pool::new()), SpinLock::new(Pool::new())];
-static CHUNKS: [AtomicU64; MAX_CHUNKS] = [const { AtomicU64::new(0) }; MAX_CHUNKS];
 static PHYSMAP: AtomicU64 = AtomicU64::new(0);
 static USED_FRAMES: AtomicUsize = AtomicUsize::new(0);
 static TOTAL_FRAMES: AtomicUsize = AtomicUsize::new(0);
@@ -63,6 +30,8 @@ static CONFIG: Once<Config> = Once::new();
 struct Config {
     split: bool,
     limit_frames: usize,
+    /// Bytes that are kept for the sentry alone.
+    emergency: u64,
     grow: fn(u64, Zone) -> Option<Extent>,
     grown: fn(),
 }
@@ -71,27 +40,15 @@ struct Config {
 /// not allocate, and is followed by `grown` once the extent is in use.
 pub fn init(physmap: u64, split: bool, limit: u64, grow: fn(u64, Zone) -> Option<Extent>, grown: fn()) {
     PHYSMAP.store(physmap, Ordering::Relaxed);
-    let _ = CONFIG.set(Config { split, limit_frames: (limit / PAGE_SIZE) as usize, grow, grown });
-}
-
-fn pool_of(zone: Zone) -> usize {
-    match CONFIG.get() {
-        Some(c) if c.split => zone as usize,
-        _ => 0,
-    }
+    let emergency = (limit / 32).clamp(4 << 20, 32 << 20) & !(HUGE_PAGE_SIZE - 1);
+    let limit_frames = (limit.saturating_sub(emergency) / PAGE_SIZE) as usize;
+    let _ = CONFIG.set(Config { split, limit_frames, emergency, grow, grown });
 }
 
 /// Adds memory. Metadata is made when a chunk of 2 MiB is first used. Part of a chunk at either end is left out,
 /// except that the boot extent's first chunk may begin anywhere.
 pub fn add_extent(extent: Extent) {
-    let zone = if extent.zone == Zone::User as u64 { Zone::User } else { Zone::Kernel };
-    let mut pool = POOLS[pool_of(zone)].lock();
-    TOTAL_FRAMES.fetch_add((extent.len / PAGE_SIZE) as usize, Ordering::Relaxed);
-    let at = pool.fresh_count;
-    if at < pool.fresh.len() {
-        pool.fresh[at] = (extent.gpa, extent.gpa + extent.len);
-        pool.fresh_count = at + 1;
-    }
+    pool::add_extent(extent);
 }
 
 /// Address of guest memory in the sentry's own address space.
@@ -105,237 +62,52 @@ pub fn gpa_of(va: *const u8) -> u64 {
     va.expose_provenance() as u64 - PHYSMAP.load(Ordering::Relaxed)
 }
 
-#[inline]
-fn meta(frame: u32) -> *mut Meta {
-    let chunk = CHUNKS[frame as usize / CHUNK_FRAMES].load(Ordering::Relaxed);
-    debug_assert!(chunk != 0, "frame {frame:#x} has no metadata");
-    ptr::with_exposed_provenance_mut::<Meta>(chunk as usize).wrapping_add(frame as usize % CHUNK_FRAMES)
-}
-
-impl Pool {
-    fn push(&mut self, frame: u32, order: u8) {
-        let head = self.free[order as usize];
-        // SAFETY: the pool's lock is held, and `frame` belongs to it: its metadata is the pool's alone.
-        unsafe {
-            let m = meta(frame);
-            (*m).state = STATE_FREE;
-            (*m).order = order;
-            (*m).next = head;
-            (*m).prev = NONE;
-            if head != NONE {
-                (*meta(head)).prev = frame;
-            }
-        }
-        self.free[order as usize] = frame;
-        self.free_frames += 1 << order;
-    }
-
-    fn unlink(&mut self, frame: u32, order: u8) {
-        // SAFETY: as in `push`; `frame` is on the list of `order`.
-        unsafe {
-            let m = meta(frame);
-            if (*m).prev == NONE {
-                self.free[order as usize] = (*m).next;
-            } else {
-                (*meta((*m).prev)).next = (*m).next;
-            }
-            if (*m).next != NONE {
-                (*meta((*m).next)).prev = (*m).prev;
-            }
-            (*m).state = STATE_USED;
-        }
-        self.free_frames -= 1 << order;
-    }
-
-    fn take(&mut self, order: u8) -> Option<u32> {
-        let mut have = order;
-        while have <= MAX_ORDER && self.free[have as usize] == NONE {
-            have += 1;
-        }
-        if have > MAX_ORDER {
-            return None;
-        }
-        let frame = self.free[have as usize];
-        self.unlink(frame, have);
-        while have > order {
-            have -= 1;
-            self.push(frame + (1 << have), have);
-        }
-        Some(frame)
-    }
-
-    fn give(&mut self, mut frame: u32, mut order: u8) {
-        while order < MAX_ORDER {
-            let buddy = frame ^ (1 << order);
-            // SAFETY: the buddy lies in the same chunk, whose metadata is there and guarded by the pool's lock.
-            let free = unsafe {
-                let m = meta(buddy);
-                (*m).state == STATE_FREE && (*m).order == order
-            };
-            if !free {
-                break;
-            }
-            self.unlink(buddy, order);
-            frame = frame.min(buddy);
-            order += 1;
-        }
-        self.push(frame, order);
-    }
-
-    /// Takes up to the next multiple of 2 MiB of a fresh extent; returns its range.
-    fn take_fresh(&mut self) -> Option<(u64, u64)> {
-        for i in 0..self.fresh_count {
-            let (next, end) = self.fresh[i];
-            if next < end {
-                let stop = ((next / HUGE_PAGE_SIZE + 1) * HUGE_PAGE_SIZE).min(end);
-                self.fresh[i].0 = stop;
-                return Some((next, stop));
-            }
-        }
-        None
-    }
-}
-
-/// Brings a fresh range (within one chunk) into use.
-fn activate(pool_index: usize, start: u64, stop: u64) -> bool {
-    let chunk = (start / HUGE_PAGE_SIZE) as usize;
-    if chunk >= MAX_CHUNKS {
-        return false;
-    }
-    let bytes = (CHUNK_FRAMES * size_of::<Meta>()) as u64;
-    let mut first = start;
-    // Metadata lies in kernel memory that is in use already, so that chunks stay whole and can serve 2 MiB blocks;
-    // where there is none (the first chunk), in the chunk's own head.
-    let spare = POOLS[0].lock().take(1);
-    let at = match spare {
-        Some(frame) => {
-            USED_FRAMES.fetch_add(2, Ordering::Relaxed);
-            u64::from(frame) * PAGE_SIZE
-        }
-        None if pool_index == 0 => {
-            first += bytes;
-            start
-        }
-        None => match alloc_block(Zone::Kernel, 1) {
-            Some((gpa, _)) => gpa,
-            None => return false,
-        },
-    };
-    let table = physmap(at).cast::<Meta>();
-    for i in 0..CHUNK_FRAMES {
-        // SAFETY: `at` names 8 KiB of fresh kernel memory that nothing else uses.
-        unsafe {
-            table.add(i).write(Meta {
-                refs: AtomicU32::new(0),
-                next: NONE,
-                prev: NONE,
-                state: STATE_UNUSED,
-                order: 0,
-                clean: 1,
-                pool: pool_index as u8,
-            });
-        }
-    }
-    CHUNKS[chunk].store(table.expose_provenance() as u64, Ordering::Release);
-    let mut pool = POOLS[pool_index].lock();
-    let mut frame = (first / PAGE_SIZE) as u32;
-    let end = (stop / PAGE_SIZE) as u32;
-    while frame < end {
-        let mut order = (frame.trailing_zeros() as u8).min(MAX_ORDER);
-        while frame + (1 << order) > end {
-            order -= 1;
-        }
-        pool.push(frame, order);
-        frame += 1 << order;
-    }
-    true
-}
-
-/// Takes a block of 2^`order` frames. Returns its address and whether it reads as zeros.
-fn alloc_block(zone: Zone, order: u8) -> Option<(u64, bool)> {
-    let index = pool_of(zone);
-    loop {
-        let fresh = {
-            let mut pool = POOLS[index].lock();
-            if let Some(frame) = pool.take(order) {
-                drop(pool);
-                let mut clean = true;
-                for f in frame..frame + (1 << order) {
-                    // SAFETY: the block was just taken off the free lists: its metadata is ours.
-                    unsafe {
-                        clean &= (*meta(f)).clean == 1;
-                        (*meta(f)).clean = 0;
-                        (*meta(f)).state = STATE_USED;
-                        (*meta(f)).order = 0;
-                    }
-                }
-                USED_FRAMES.fetch_add(1 << order, Ordering::Relaxed);
-                return Some((u64::from(frame) * PAGE_SIZE, clean));
-            }
-            pool.take_fresh()
-        };
-        match fresh {
-            Some((start, stop)) => {
-                if !activate(index, start, stop) {
-                    return None;
-                }
-            }
-            None => grow(zone)?,
-        }
-    }
-}
-
-/// Held while an extent is asked for, so that vCPUs that run out together ask once.
-static GROWING: SpinLock<()> = SpinLock::new(());
-
-fn grow(zone: Zone) -> Option<()> {
-    let config = CONFIG.get()?;
-    let before = TOTAL_FRAMES.load(Ordering::Relaxed);
-    let guard = GROWING.lock();
-    let total = TOTAL_FRAMES.load(Ordering::Relaxed);
-    if total != before {
-        return Some(());
-    }
-    if total >= config.limit_frames {
-        return None;
-    }
-    // Doubling keeps the number of slots small; a slot costs the host kernel 1.85 KiB a MiB (pvm).
-    let want = (total as u64 * PAGE_SIZE).clamp(32 << 20, 512 << 20);
-    let left = ((config.limit_frames - total) as u64 * PAGE_SIZE).next_multiple_of(HUGE_PAGE_SIZE);
-    let extent = (config.grow)(want.min(left) & !(HUGE_PAGE_SIZE - 1), zone)?;
-    add_extent(extent);
-    drop(guard);
-    (config.grown)();
-    Some(())
-}
-
-fn free_block(gpa: u64, order: u8) {
-    let frame = (gpa / PAGE_SIZE) as u32;
-    // SAFETY: the caller gives the block up; the pool number never changes.
-    let pool = unsafe { (*meta(frame)).pool } as usize;
-    USED_FRAMES.fetch_sub(1 << order, Ordering::Relaxed);
-    POOLS[pool].lock().give(frame, order);
-}
-
 /// Frames in use and frames that there are, the part that was not asked of the host yet included.
 pub fn usage() -> (usize, usize) {
     let limit = CONFIG.get().map_or(0, |c| c.limit_frames);
     (USED_FRAMES.load(Ordering::Relaxed), limit.max(TOTAL_FRAMES.load(Ordering::Relaxed)))
 }
 
+/// Free frames below which memory is short.
+const SHORT: usize = 1024;
+
+/// Whether the sentry lives on its emergency memory: something must be given back before more is asked for.
+#[inline]
+pub fn low() -> bool {
+    pool::emergency_used() != 0 && {
+        let (used, limit) = usage();
+        used + SHORT > limit
+    }
+}
+
 /// Kernel memory for the heap and for page tables: 2^`order` frames, contents undefined. Returns its address in the
-/// map of guest memory.
+/// map of guest memory. Where nothing is left it comes from what is kept for the sentry.
 pub fn alloc_kernel(order: u8) -> Option<*mut u8> {
+    alloc_kernel_or_fail(order).or_else(|| {
+        let gpa = if order <= MAX_ORDER { pool::alloc_emergency(order) } else { None };
+        gpa.map(physmap)
+    })
+}
+
+/// The same for those who can do without: nothing is taken of what is kept for the sentry.
+pub fn alloc_kernel_or_fail(order: u8) -> Option<*mut u8> {
     ensure_init();
+    if order > MAX_ORDER {
+        let blocks = 1u32.checked_shl(u32::from(order - MAX_ORDER)).filter(|n| *n <= 1 << 10)?;
+        return pool::alloc_run(blocks).map(physmap);
+    }
     alloc_block(Zone::Kernel, order).map(|(gpa, _)| physmap(gpa))
 }
 
 /// Gives kernel memory back.
 ///
 /// # Safety
-/// `va` came from [`alloc_kernel`] with the same order, and nothing refers to it any more.
+/// `va` came from [`alloc_kernel`] or [`alloc_kernel_or_fail`] with the same order, and nothing refers to it any more.
 pub unsafe fn free_kernel(va: *mut u8, order: u8) {
-    free_block(gpa_of(va), order);
+    let gpa = gpa_of(va);
+    for i in 0..1u64 << order.saturating_sub(MAX_ORDER) {
+        free_block(gpa + i * HUGE_PAGE_SIZE, order.min(MAX_ORDER));
+    }
 }
 
 /// A reference to one frame that programs may map; the frame is freed with its last reference.

@@ -229,6 +229,9 @@ impl Mm {
             }
             covered = vma.end.min(end);
         }
+        if inner.vmas.len() + inner.vmas.splits(start, covered) > MAX_MAP_COUNT {
+            return Err(Errno::ENOMEM);
+        }
         if covered > start {
             let tables = &self.tables;
             let space = &self.space;

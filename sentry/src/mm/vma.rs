@@ -190,6 +190,12 @@ impl VmaSet {
         self.map.insert(address, tail);
     }
 
+    /// How many areas a change of `start..end` alone would add.
+    pub fn splits(&self, start: u64, end: u64) -> usize {
+        let cut = |at: u64| self.find(at).is_some_and(|vma| vma.start < at);
+        usize::from(cut(start)) + usize::from(cut(end))
+    }
+
     /// Takes out what lies in `start..end`, splitting at the ends.
     pub fn remove(&mut self, start: u64, end: u64) -> alloc::vec::Vec<Vma> {
         self.split_at(start);

@@ -78,6 +78,9 @@ pub fn serve(current: &CurrentTask) {
         let ctx = current.ctx();
         (ctx.rax, Args(ctx.args()))
     };
+    if crate::mm::frames::low() {
+        crate::kernel::oom::relieve();
+    }
     let traced = TRACE.load(Ordering::Relaxed);
     let start = if traced { crate::time::monotonic_ns() } else { 0 };
     let result = match table::TABLE.get(nr as usize) {

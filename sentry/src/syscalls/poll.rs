@@ -81,10 +81,16 @@ fn wait_for(list: &mut [Watched], already: usize, deadline: Option<u64>) -> Resu
     if ready + already > 0 || deadline == Some(0) {
         return Ok(ready);
     }
-    let files: Vec<(Arc<OpenFile>, Events)> =
-        list.iter().filter_map(|w| Some((w.file.clone()?, Events::from_bits_truncate(w.events)))).collect();
-    let queues: SmallVec<[(&WaitQueue, Events); 8]> =
-        files.iter().flat_map(|(f, e)| f.queues().into_iter().map(move |q| (q, *e))).collect();
+    let mut files: Vec<(Arc<OpenFile>, Events)> = Vec::new();
+    files.try_reserve_exact(list.len()).map_err(|_| Errno::ENOMEM)?;
+    files.extend(list.iter().filter_map(|w| Some((w.file.clone()?, Events::from_bits_truncate(w.events)))));
+    let mut queues: SmallVec<[(&WaitQueue, Events); 8]> = SmallVec::new();
+    queues.try_reserve(files.len()).map_err(|_| Errno::ENOMEM)?;
+    for (file, events) in &files {
+        let more = file.queues();
+        queues.try_reserve(more.len()).map_err(|_| Errno::ENOMEM)?;
+        queues.extend(more.into_iter().map(|queue| (queue, *events)));
+    }
     let result = wait::wait_until(&queues, deadline, || match scan(list) {
         0 => None,
         n => Some(n),
@@ -100,11 +106,14 @@ fn do_poll(task: &CurrentTask, addr: u64, count: u32, deadline: Option<u64>) -> 
     if u64::from(count) > task.rlimit(c::RLIMIT_NOFILE).0 {
         return Err(Errno::EINVAL);
     }
-    let mut fds = alloc::vec![PollFd::default(); count as usize];
+    let count = count as usize;
+    let (mut fds, mut list): (Vec<PollFd>, Vec<Watched>) = (Vec::new(), Vec::new());
+    fds.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    list.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    fds.resize(count, PollFd::default());
     task.read_bytes(addr, fds.as_mut_slice().as_mut_bytes())?;
     let files = task.files();
     let mut bad = 0;
-    let mut list: Vec<Watched> = Vec::with_capacity(fds.len());
     for fd in &mut fds {
         fd.revents = 0;
         let file = if fd.fd < 0 { None } else { files.get(fd.fd).ok() };

@@ -154,6 +154,10 @@ impl Dentry {
             );
             children.prune_at = (children.names.len() * 2).max(PRUNE_AT);
         }
+        if children.names.try_reserve(1).is_err() {
+            // It is found again where it came from.
+            return child;
+        }
         let old = children.names.insert(name.into(), child.clone());
         drop(children);
         drop(old);

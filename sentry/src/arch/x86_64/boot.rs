@@ -21,7 +21,8 @@ pub(super) extern "C" fn start(info: *const BootInfo, cpu: u64) -> ! {
         frames::init(
             info.physmap,
             kind == PlatformKind::Systrap,
-            info.memory_limit,
+            // What lies below the first free address counts for the host.
+            info.memory_limit.saturating_sub(info.free_gpa),
             grow,
             pgtable::extent_added,
         );

@@ -30,7 +30,7 @@ impl Stack {
         if let Some(top) = SPARE.lock().pop() {
             return Some(Self { top });
         }
-        let block = frames::alloc_kernel(STACK_ORDER)?;
+        let block = frames::alloc_kernel_or_fail(STACK_ORDER)?;
         if port::flavour() == Flavour::Systrap {
             return Some(Self { top: block.expose_provenance() as u64 + STACK_SIZE });
         }

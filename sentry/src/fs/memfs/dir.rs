@@ -166,12 +166,17 @@ impl Dir {
     }
 
     /// Adds an entry.
-    pub fn insert(&self, name: &[u8], node: Arc<Node>) {
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn insert(&self, name: &[u8], node: Arc<Node>) -> Result<()> {
         let mut inner = self.inner.lock();
+        inner.names.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         if node.is_dir() {
             inner.subdirs = inner.subdirs.saturating_add(1);
         }
         inner.put(name, What::Node(node));
+        Ok(())
     }
 
     /// Takes an entry out.

@@ -404,7 +404,7 @@ impl Inode for Node {
             }
             Create::Node(kind, rdev) => Node::make(&self.fs, kind, owner, Body::Special(rdev), 1)?,
         };
-        dir.insert(name, node.clone());
+        dir.insert(name, node.clone())?;
         self.modified();
         Ok(node)
     }
@@ -416,8 +416,8 @@ impl Inode for Node {
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
         let node = super::node_of(target).ok_or(Errno::EXDEV)?;
+        self.dir()?.insert(name, node.clone())?;
         node.changed(1);
-        self.dir()?.insert(name, node);
         self.modified();
         Ok(())
     }
@@ -472,7 +472,7 @@ impl Inode for Node {
                 from_dir.remove(name);
             }
             None => {
-                to_dir.insert(to_name, node.clone());
+                to_dir.insert(to_name, node.clone())?;
                 from_dir.remove(name);
             }
         }

@@ -1,6 +1,6 @@
 //! Pages of kernel memory as buffers of host calls.
 
-use super::{alloc_kernel, free_kernel, gpa_of, read_raw, write_raw};
+use super::{alloc_kernel, alloc_kernel_or_fail, free_kernel, gpa_of, read_raw, write_raw};
 use crate::errno::{Errno, Result};
 use abi::PAGE_SIZE;
 
@@ -25,7 +25,9 @@ impl KernelPage {
     /// # Errors
     /// ENOMEM.
     pub fn alloc_order(order: u8) -> Result<Self> {
-        let va = alloc_kernel(order).ok_or(Errno::ENOMEM)?;
+        // A single page is used for a moment, by calls that give memory back too.
+        let va = if order == 0 { alloc_kernel(0) } else { alloc_kernel_or_fail(order) };
+        let va = va.ok_or(Errno::ENOMEM)?;
         Ok(Self { gpa: gpa_of(va), va: va.expose_provenance(), order })
     }
 

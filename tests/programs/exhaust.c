@@ -1,0 +1,96 @@
+/* `exhaust MODE`: uses up what a program can make grow. The kernel must refuse or kill, never fail itself. */
+#include "check.h"
+
+static char block[1 << 20];
+
+/* A child that takes all memory is killed; its parent goes on. */
+static int memory(void) {
+    pid_t child = fork();
+    if (!child) for (;;) {
+        char *p = mmap(NULL, 16 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED) pause();
+        memset(p, 1, 16 << 20);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    printf("the child was killed by %d\n", WTERMSIG(status));
+    char *p = malloc(8 << 20);
+    memset(p, 1, 8 << 20);
+    return 0;
+}
+
+/* Pipes that are full. */
+static int pipes(void) {
+    struct rlimit limit = {100000, 100000};
+    setrlimit(RLIMIT_NOFILE, &limit);
+    int ends[2];
+    while (!pipe(ends)) {
+        fcntl(ends[1], F_SETFL, O_NONBLOCK);
+        if (write(ends[1], block, 65536) < 0 && errno != EAGAIN) break;
+    }
+    puts("refused");
+    return 0;
+}
+
+/* Small files: each is memory of the kernel. */
+static int files(void) {
+    mkdir("/tmp/many", 0700);
+    for (long i = 0;; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "/tmp/many/%ld", i);
+        int fd = open(name, O_CREAT | O_WRONLY, 0600);
+        if (fd < 0) { printf("refused\n"); return i < 1000; }
+        close(fd);
+    }
+}
+
+/* A file system in memory. */
+static int space(void) {
+    int fd = open("/tmp/large", O_CREAT | O_WRONLY, 0600);
+    long total = 0;
+    for (ssize_t n; (n = write(fd, block, sizeof block)) > 0; total += n);
+    printf("refused: %s\n", strerrorname_np(errno));
+    unlink("/tmp/large");
+    return total == 0;
+}
+
+/* Areas of memory, descriptors by high numbers, and what poll(2) must hold. */
+static int tables(void) {
+    char *p = mmap(NULL, 4096ul * 200000, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    long areas = 0;
+    while (areas < 100000 && !mprotect(p + 8192 * areas, 4096, PROT_READ)) areas++;
+    printf("areas refused: %s\n", strerrorname_np(errno));
+    struct rlimit limit = {400000, 400000};
+    setrlimit(RLIMIT_NOFILE, &limit);
+    for (int fd = 1000; fd < 400000; fd = fd * 3 / 2) if (dup2(0, fd) != fd && errno != ENOMEM) return 1;
+    static struct pollfd fds[300000];
+    for (int i = 0; i < 300000; i++) fds[i] = (struct pollfd){.fd = i, .events = POLLIN};
+    int n = poll(fds, 300000, 0);
+    if (n < 0 && errno != ENOMEM) return 1;
+    return areas < 1000;
+}
+
+/* Processes: either fork(2) refuses or some are killed, this one last. */
+static int processes(void) {
+    for (int i = 0; i < 20000; i++) {
+        pid_t child = fork();
+        if (child < 0) break;
+        if (!child) { pause(); _exit(0); }
+    }
+    signal(SIGTERM, SIG_IGN);
+    kill(-1, SIGKILL);
+    puts("refused");
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    setvbuf(stdout, NULL, _IONBF, 0);
+    if (argc < 2) return 2;
+    if (!strcmp(argv[1], "memory")) return memory();
+    if (!strcmp(argv[1], "pipes")) return pipes();
+    if (!strcmp(argv[1], "files")) return files();
+    if (!strcmp(argv[1], "space")) return space();
+    if (!strcmp(argv[1], "tables")) return tables();
+    if (!strcmp(argv[1], "processes")) return processes();
+    return 2;
+}
