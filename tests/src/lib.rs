@@ -1,10 +1,13 @@
-//! What the tests of the whole product share: the binary, the platforms that work here, bundles, and running a
-//! program natively and in the sandbox.
+//! What the tests of the whole product share: the binary, the platforms that work here, bundles, terminals, and running
+//! a program natively and in the sandbox.
+
+pub mod terminal;
 
 use serde_json::{Value, json};
 use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -108,40 +111,116 @@ impl Bundle {
         &mut self.config
     }
 
+    /// The directory of the bundle.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `runsc` on the state directory of this bundle, with these arguments.
+    pub fn runsc(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(runsc());
+        command.arg("--root").arg(self.dir.path().join("state")).args(args);
+        command
+    }
+
+    /// Writes config.json and gives the command that makes the container: `run`, `create` and their options. Whatever
+    /// is left of the container ends with the bundle.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn launch(&self, platform: &str, command: &[&str]) -> io::Result<Launch> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let id = format!("test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.write()?;
+        let mut made = self.runsc(&["--platform", platform]);
+        made.args(command).arg("--bundle").arg(self.dir.path()).arg(&id);
+        Ok(Launch { command: made, id })
+    }
+
+    fn write(&self) -> io::Result<()> {
+        std::fs::write(self.dir.path().join("config.json"), serde_json::to_vec_pretty(&self.config)?)
+    }
+
+    /// Writes config.json and gives the command that runs the container in the foreground under the name `id`.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn command(&self, platform: &str, id: &str) -> io::Result<Command> {
+        self.write()?;
+        let mut made = self.runsc(&["--platform", platform, "run", "--bundle"]);
+        made.arg(self.dir.path()).arg(id);
+        Ok(made)
+    }
+
     /// Runs it in the foreground. The sandbox is killed after `limit`.
     ///
     /// # Errors
     /// Of starting the command; a time-out is one too.
     pub fn run(&self, platform: &str, stdin: &[u8], limit: Duration) -> io::Result<Output> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let id = format!("test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        finish(self.command(platform, &id)?, stdin, limit)
+        finish(self.launch(platform, &["run"])?.command, stdin, limit)
     }
+}
 
-    /// The command that runs it in the foreground as container `id`, for further options: they may follow the
-    /// identifier.
-    ///
-    /// # Errors
-    /// Of writing the configuration.
-    pub fn command(&self, platform: &str, id: &str) -> io::Result<Command> {
-        let config = self.dir.path().join("config.json");
-        std::fs::write(&config, serde_json::to_vec_pretty(&self.config)?)?;
-        let mut command = self.runsc();
-        command.args(["--platform", platform, "run", "--bundle"]).arg(self.dir.path()).arg(id);
-        Ok(command)
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        // What a test that failed has left: a killed `runsc run` leaves its container running.
+        for entry in std::fs::read_dir(self.dir.path().join("state")).into_iter().flatten().flatten() {
+            let id = entry.file_name().to_string_lossy().into_owned();
+            let _ = self.runsc(&["delete", "--force", &id]).stdin(Stdio::null()).status();
+        }
     }
+}
 
-    /// `runsc` with the state directory of this bundle's containers.
-    pub fn runsc(&self) -> Command {
-        let mut command = Command::new(runsc());
-        command.arg("--root").arg(self.dir.path().join("state"));
-        command
-    }
+/// A command that makes a container.
+pub struct Launch {
+    /// The command.
+    pub command: Command,
+    /// Identifier of the container.
+    pub id: String,
+}
 
-    /// The bundle's directory.
-    pub fn path(&self) -> &Path {
-        self.dir.path()
+/// Time that a program gets in [`compare`].
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The environment of programs that run natively, as that of [`Bundle`] is.
+pub fn native(args: &[&str]) -> Command {
+    let mut command = Command::new(args[0]);
+    command.args(&args[1..]).env_clear().env("LANG", "C").env("HOME", "/tmp");
+    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+}
+
+/// Exit code of a command as a shell gives it: 128 + n for signal n.
+pub fn code(status: ExitStatus) -> Option<i32> {
+    status.code().or(status.signal().map(|signal| 128 + signal))
+}
+
+/// Runs a program of this machine natively and, on each platform, in a sandbox whose lower layer is the root of this
+/// machine: standard output and exit code must agree.
+///
+/// # Panics
+/// Where they do not, or one of the two does not end.
+pub fn compare(args: &[&str], stdin: &[u8]) {
+    let work = tempfile::tempdir().expect("a directory");
+    let mut command = native(args);
+    command.current_dir(work.path());
+    let native = finish(command, stdin, LIMIT).expect("the native run");
+    for platform in platforms() {
+        let bundle = Bundle::new(Path::new("/"), args).expect("a bundle");
+        let sandboxed = bundle.run(platform, stdin, LIMIT).expect("the run in the sandbox");
+        same(&format!("{args:?} on {platform}"), &native, &sandboxed);
     }
+}
+
+/// Compares the outputs and exit codes of a native run and one in the sandbox.
+///
+/// # Panics
+/// Where they differ.
+pub fn same(what: &str, native: &Output, sandboxed: &Output) {
+    let (expected, got) =
+        (String::from_utf8_lossy(&native.stdout), String::from_utf8_lossy(&sandboxed.stdout));
+    assert_eq!(expected, got, "{what}: {}", String::from_utf8_lossy(&sandboxed.stderr));
+    assert_eq!(code(native.status), code(sandboxed.status), "{what}");
 }
 
 /// Runs a command with this standard input to its end, at most for `limit`.

@@ -62,7 +62,7 @@ impl<'a> Running<'a> {
 
     /// Runs `runsc debug ...` on it and returns what it prints.
     fn debug(&self, args: &[&str]) -> String {
-        let output = self.bundle.runsc().arg("debug").args(args).arg(&self.id).output().expect("runsc");
+        let output = self.bundle.runsc(&[]).arg("debug").args(args).arg(&self.id).output().expect("runsc");
         assert!(
             output.status.success(),
             "{args:?}: {}{}",
@@ -75,7 +75,7 @@ impl<'a> Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let _ = self.bundle.runsc().args(["delete", "--force", &self.id]).output();
+        let _ = self.bundle.runsc(&[]).args(["delete", "--force", &self.id]).output();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -92,7 +92,7 @@ fn churn(mode: &str, cpus: &str) {
         let mut running = Running::start(&bundle, command, &id);
         let start = Instant::now();
         // The state is there once the container runs.
-        while !bundle.runsc().args(["state", &id]).output().is_ok_and(|o| o.status.success()) {
+        while !bundle.runsc(&[]).args(["state", &id]).output().is_ok_and(|o| o.status.success()) {
             assert!(start.elapsed() < LIMIT, "{}", running.output());
         }
         let told = running.debug(&["churn", "--count", "0", "--pause", "3000", "--seed", cpus]);
@@ -140,7 +140,7 @@ fn a_sandbox_goes_on_from_a_file() {
         assert!(whole.ends_with("ok\n") && whole.lines().count() == 31, "{whole}");
         let mut boot_ids = vec![whole.lines().next().and_then(|l| l.split(' ').nth(1)).map(String::from)];
         for (id, cpus) in [("second", "2"), ("third", "1"), ("fourth", "4")] {
-            let mut command = bundle.runsc();
+            let mut command = bundle.runsc(&[]);
             command.args(["--platform", platform, "--cpus", cpus, "debug", "restore", "--bundle"]);
             command.arg(bundle.path()).arg("--image-path").arg(&image).arg(id);
             let mut restored = Running::start(&bundle, command, id);
@@ -166,13 +166,13 @@ fn what_is_no_snapshot_is_refused_and_leaves_nothing() {
     let bundle = Bundle::new(root.path(), &["/ticks", "1"]).expect("a bundle");
     let _ = bundle.command("auto", "x").expect("a configuration");
     let refuse = |image: &Path, words: &str| {
-        let mut command = bundle.runsc();
+        let mut command = bundle.runsc(&[]);
         command.args(["debug", "restore", "--bundle"]).arg(bundle.path());
         let output = command.arg("--image-path").arg(image).arg("bad").output().expect("runsc");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(words), "{text}");
-        let list = bundle.runsc().args(["list", "-q"]).output().expect("runsc");
+        let list = bundle.runsc(&[]).args(["list", "-q"]).output().expect("runsc");
         assert!(list.stdout.is_empty(), "{}", String::from_utf8_lossy(&list.stdout));
     };
     let image = bundle.path().join("image");

@@ -1,31 +1,7 @@
 //! Real programs of this machine, natively and in the sandbox on each platform, with the machine's own root as the
 //! read-only lower layer: output and exit status must agree.
 
-use runsc_tests::{Bundle, finish, platforms};
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
-
-const LIMIT: Duration = Duration::from_secs(120);
-
-fn compare(args: &[&str], stdin: &[u8]) {
-    let work = tempfile::tempdir().expect("a directory");
-    let mut command = Command::new(args[0]);
-    command.args(&args[1..]).current_dir(work.path()).env_clear().env("LANG", "C").env("HOME", "/tmp");
-    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    let native = finish(command, stdin, LIMIT).expect("the native run");
-    for platform in platforms() {
-        let bundle = Bundle::new(Path::new("/"), args).expect("a bundle");
-        let sandboxed = bundle.run(platform, stdin, LIMIT).expect("the run in the sandbox");
-        assert_eq!(
-            String::from_utf8_lossy(&native.stdout),
-            String::from_utf8_lossy(&sandboxed.stdout),
-            "{args:?} on {platform}: {}",
-            String::from_utf8_lossy(&sandboxed.stderr)
-        );
-        assert_eq!(native.status.code(), sandboxed.status.code(), "{args:?} on {platform}");
-    }
-}
+use runsc_tests::compare;
 
 fn bash(script: &str) {
     compare(&["/bin/bash", "-c", script], b"");

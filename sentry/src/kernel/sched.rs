@@ -551,7 +551,7 @@ pub fn idle_loop() -> ! {
         IDLE_CPUS.fetch_add(1, Ordering::SeqCst);
         let start = crate::time::monotonic_ns();
         arm();
-        port::idle(|| {
+        let fired = port::idle(|| {
             (0..cpu::count()).any(|c| CPUS[c].queued.load(Ordering::SeqCst) != 0)
                 || super::events::pending()
                 || freeze::requested()
@@ -560,9 +560,8 @@ pub fn idle_loop() -> ! {
         cpu.idle.store(false, Ordering::SeqCst);
         let now = crate::time::monotonic_ns();
         cpu.idle_ns.fetch_add(now.saturating_sub(start), Ordering::Relaxed);
-        // Whatever woke the vCPU may have been its timer: it is armed again on the way back.
-        if cpu.armed.load(Ordering::Relaxed) <= now {
-            cpu.armed.store(u64::MAX, Ordering::Relaxed);
+        if fired {
+            timer_fired();
         }
     }
 }

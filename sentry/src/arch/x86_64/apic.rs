@@ -12,7 +12,7 @@ const X2APIC_LVT_TIMER: u32 = 0x832;
 const X2APIC_INITIAL_COUNT: u32 = 0x838;
 const X2APIC_DIVIDE: u32 = 0x83e;
 
-/// Ticks of the timer in a nanosecond: KVM's APIC bus runs at 1 GHz, the divider is set to 1.
+/// Longest time of the timer, in ticks, which are nanoseconds: KVM's APIC bus runs at 1 GHz, the divider is set to 1.
 const MAX_COUNT: u64 = u32::MAX as u64;
 
 fn write(register: u32, value: u64) {

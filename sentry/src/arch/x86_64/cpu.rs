@@ -10,7 +10,7 @@ use abi::boot::{
 };
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What a vCPU reaches through GS. The assembler entries know the first fields.
 #[repr(C, align(64))]
@@ -30,6 +30,8 @@ pub struct PerCpu {
     pub flushed: AtomicU64,
     /// Task whose extended registers are loaded (its address), 0 for none.
     pub fpu_owner: AtomicU64,
+    /// Whether the timer interrupt came in ring 0 since this was looked at last.
+    pub(super) timer_fired: AtomicBool,
 }
 
 struct Areas(UnsafeCell<[PerCpu; MAX_CPUS]>);
@@ -50,6 +52,7 @@ static AREAS: Areas = Areas(UnsafeCell::new(
             space: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
             fpu_owner: AtomicU64::new(0),
+            timer_fired: AtomicBool::new(false),
         }
     }; MAX_CPUS],
 ));

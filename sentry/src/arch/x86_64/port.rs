@@ -247,7 +247,8 @@ pub fn kick(cpu: usize) {
     }
 }
 
-/// Lets a timer interrupt come at this TSC value.
+/// Lets a timer interrupt come after this time; where that is longer than the timer can count (4 s under kvm), it
+/// comes earlier.
 pub fn arm_timer(ns: u64) {
     count(&COUNTERS.arms);
     match flavour() {
@@ -265,8 +266,9 @@ pub fn end_of_interrupt(vector: u64) {
 }
 
 /// Sleeps until an interrupt comes; returns at once where one is pending. `ready` is asked after interrupts have
-/// been made possible: where it says so the vCPU does not sleep.
-pub fn idle(ready: impl Fn() -> bool) {
+/// been made possible: where it says so the vCPU does not sleep. Returns whether the timer has fired, which may be a
+/// little before the time that it was armed for: its clock and the TSC are not in step.
+pub fn idle(ready: impl Fn() -> bool) -> bool {
     count(&COUNTERS.idles);
     match flavour() {
         Flavour::Pvm => {
@@ -284,6 +286,7 @@ pub fn idle(ready: impl Fn() -> bool) {
                 unsafe { asm!("sti", "hlt", "cli") };
             }
         }
-        Flavour::Systrap => systrap::idle(ready()),
+        Flavour::Systrap => return systrap::idle(ready()),
     }
+    cpu::this().timer_fired.swap(false, Ordering::Relaxed)
 }

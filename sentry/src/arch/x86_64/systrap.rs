@@ -175,13 +175,13 @@ pub(super) fn kick(cpu: usize) {
     futex_wake(word);
 }
 
-pub(super) fn idle(ready: bool) {
+pub(super) fn idle(ready: bool) -> bool {
     let word = cpu_word(cpu::id(), CPU_KICK);
     if !ready {
         futex_wait(word, 0, deadline());
     }
     word.store(0, Ordering::SeqCst);
-    timer_expired();
+    timer_expired()
 }
 
 /// A stub process.

@@ -1,6 +1,8 @@
 //! Exceptions and interrupts taken in ring 0.
 
 use super::{cpu, entry, port};
+use abi::boot::VECTOR_TIMER;
+use core::sync::atomic::Ordering;
 
 /// What a trap of ring 0 leaves on its stack.
 #[repr(C)]
@@ -20,6 +22,9 @@ pub struct KernelFrame {
 pub(super) extern "C" fn kernel_trap(frame: &mut KernelFrame) {
     if frame.vector >= 32 {
         port::end_of_interrupt(frame.vector);
+        if frame.vector == u64::from(VECTOR_TIMER) {
+            cpu::this().timer_fired.store(true, Ordering::Relaxed);
+        }
         return;
     }
     let rip = frame.rip;

@@ -133,7 +133,7 @@ fn flush(tty: &Tty, what: u64, master: bool) -> Result<()> {
         state.packet_status |= TIOCPKT_FLUSHREAD;
     }
     if output {
-        state.ldisc.out.clear();
+        state.ldisc.flush_output();
         state.packet_status |= TIOCPKT_FLUSHWRITE;
     }
     drop(state);

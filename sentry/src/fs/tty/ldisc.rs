@@ -34,6 +34,8 @@ pub struct Ldisc {
     column: usize,
     /// What the master reads.
     pub out: VecDeque<u8>,
+    /// Times that output was flushed.
+    flushes: u64,
 }
 
 /// Signals that input caused.
@@ -84,6 +86,7 @@ impl Ldisc {
             stopped: false,
             column: 0,
             out: VecDeque::new(),
+            flushes: 0,
         }
     }
 
@@ -177,7 +180,7 @@ impl Ldisc {
             if let Some(signal) = signal {
                 if !self.l(c::NOFLSH) {
                     self.flush_input();
-                    self.out.clear();
+                    self.flush_output();
                 }
                 self.stopped = false;
                 self.echo(byte);
@@ -366,6 +369,25 @@ impl Ldisc {
             done += 1;
         }
         done
+    }
+
+    /// Up to `max` bytes of output that go to the host, and a mark to give back with how many went: meanwhile output may
+    /// be flushed, and other come.
+    pub fn outgoing(&self, max: usize) -> (Vec<u8>, u64) {
+        (self.out.iter().take(max).copied().collect(), self.flushes)
+    }
+
+    /// The first `n` bytes of [`Self::outgoing`] went to the host.
+    pub fn gone(&mut self, n: usize, mark: u64) {
+        if mark == self.flushes {
+            self.out.drain(..n.min(self.out.len()));
+        }
+    }
+
+    /// Forgets output.
+    pub fn flush_output(&mut self) {
+        self.out.clear();
+        self.flushes += 1;
     }
 
     /// Bytes that a read could give now; `None` where it would wait.

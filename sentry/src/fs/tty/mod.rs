@@ -184,20 +184,14 @@ impl Tty {
     fn pump_output(&self, stream: u32) {
         let Ok(page) = KernelPage::alloc() else { return };
         loop {
-            let chunk: Vec<u8> = {
-                let state = self.state.lock();
-                state.ldisc.out.iter().take(page.len()).copied().collect()
-            };
+            let (chunk, mark) = self.state.lock().ldisc.outgoing(page.len());
             if chunk.is_empty() {
                 return;
             }
             page.write(0, &chunk);
             match streams::write(stream, &page, chunk.len()) {
                 Ok(n) => {
-                    let mut state = self.state.lock();
-                    let n = n.min(state.ldisc.out.len());
-                    state.ldisc.out.drain(..n);
-                    drop(state);
+                    self.state.lock().ldisc.gone(n, mark);
                     self.queue.wake(Events::OUT | Events::WRNORM);
                 }
                 Err(Errno::EAGAIN) => {
@@ -208,7 +202,7 @@ impl Tty {
                 }
                 Err(_) => {
                     // Nobody can see the output any more.
-                    self.state.lock().ldisc.out.clear();
+                    self.state.lock().ldisc.flush_output();
                     return;
                 }
             }
@@ -228,7 +222,8 @@ impl Tty {
                     page.read(0, &mut bytes);
                     let signals = self.state.lock().ldisc.input(&bytes);
                     self.deliver(signals);
-                    self.queue.wake(Events::IN | Events::RDNORM);
+                    // Writers too: output that was stopped may have been started again.
+                    self.queue.wake(Events::IN | Events::RDNORM | Events::OUT | Events::WRNORM);
                 }
                 Err(Errno::EAGAIN) => {
                     if streams::poll(stream, c::POLLIN).is_ok_and(|e| e & (c::POLLIN | c::POLLHUP) != 0) {

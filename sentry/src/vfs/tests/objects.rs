@@ -434,3 +434,17 @@ fn descriptors_are_the_lowest() {
     assert_eq!(table.list(), [0, 1]);
     assert_eq!(table.get(-1).map(drop), Err(Errno::EBADF));
 }
+
+#[test]
+fn what_is_echoed_while_output_goes_out_is_kept() {
+    let mut l = Ldisc::new();
+    assert_eq!(l.output(b"on its way"), 10);
+    let (chunk, mark) = l.outgoing(100);
+    // The interrupt key flushes what is on its way, and is shown itself.
+    assert_eq!(l.input(b"\x03").len(), 1);
+    l.gone(chunk.len(), mark);
+    let (chunk, mark) = l.outgoing(100);
+    assert_eq!(chunk, b"^C");
+    l.gone(1, mark);
+    assert_eq!(l.outgoing(100).0, b"C");
+}
