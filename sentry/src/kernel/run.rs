@@ -77,6 +77,10 @@ fn interrupt(vector: u64) {
         super::events::poll();
     }
     crate::mm::quarantine::drain();
+    if vector == u64::from(VECTOR_IPI) {
+        // Another may have changed the affinity.
+        sched::migrate();
+    }
     sched::tick(true);
 }
 

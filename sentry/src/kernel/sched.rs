@@ -171,6 +171,16 @@ pub fn notify(task: &Arc<Task>) {
     }
 }
 
+/// The affinity of another task was changed: it leaves a vCPU that it may not run on any more.
+pub fn affinity_changed(task: &Arc<Task>) {
+    if let Some(cpu) = task.sched.running_on()
+        && cpu != cpu::id()
+        && !may_run(task, cpu)
+    {
+        port::kick(cpu);
+    }
+}
+
 fn enqueue(task: Arc<Task>) {
     let me = cpu::id();
     let affinity = task.sched.affinity.load(Ordering::Relaxed);
@@ -253,7 +263,7 @@ pub fn stand_aside() {
 /// Moves the running task to a vCPU that it may run on.
 pub fn migrate() {
     let Some(task) = current() else { return };
-    if task.sched.affinity.load(Ordering::Relaxed) & (1 << cpu::id()) == 0 {
+    if !may_run(&task, cpu::id()) {
         task.sched.state.store(RUNNABLE, Ordering::SeqCst);
         enqueue(task.clone());
         switch_away(&task);
@@ -267,12 +277,18 @@ fn pick() -> Option<Arc<Task>> {
     }
     let me = cpu::id();
     let own = &CPUS[me];
-    if own.queued.load(Ordering::SeqCst) != 0 {
-        let mut queue = own.queue.lock();
-        let task = queue.pop_front();
-        own.queued.store(queue.len(), Ordering::SeqCst);
-        if task.is_some() {
-            return task;
+    while own.queued.load(Ordering::SeqCst) != 0 {
+        let task = {
+            let mut queue = own.queue.lock();
+            let task = queue.pop_front();
+            own.queued.store(queue.len(), Ordering::SeqCst);
+            task
+        };
+        match task {
+            // Its affinity was changed while it waited here.
+            Some(task) if !may_run(&task, me) => enqueue(task),
+            Some(task) => return Some(task),
+            None => break,
         }
     }
     for other in (1..cpu::count()).map(|i| &CPUS[(me + i) % cpu::count()]) {
@@ -280,14 +296,27 @@ fn pick() -> Option<Arc<Task>> {
             continue;
         }
         let mut queue = other.queue.lock();
-        if let Some(at) = queue.iter().position(|t| t.sched.affinity.load(Ordering::Relaxed) & (1 << me) != 0)
-        {
+        if let Some(at) = queue.iter().position(|task| may_run(task, me)) {
             let task = queue.remove(at);
             other.queued.store(queue.len(), Ordering::SeqCst);
             return task;
         }
     }
     None
+}
+
+/// Whether a task may run on a vCPU: by its affinity, which may name none that is there any more.
+fn may_run(task: &Task, cpu: usize) -> bool {
+    let affinity = task.sched.affinity.load(Ordering::Relaxed);
+    affinity & (1 << cpu) != 0 || affinity & ((1 << cpu::count()) - 1) == 0
+}
+
+/// Whether a task waits that this vCPU may run.
+fn has_work(me: usize) -> bool {
+    let mine = |task: &Arc<Task>| may_run(task, me);
+    CPUS.iter().take(cpu::count()).enumerate().any(|(index, cpu)| {
+        cpu.queued.load(Ordering::SeqCst) != 0 && (index == me || cpu.queue.lock().iter().any(mine))
+    })
 }
 
 /// As [`pick`], for a vCPU that is still on the stack of `leaving`. A task that another vCPU is just leaving is put
@@ -551,11 +580,7 @@ pub fn idle_loop() -> ! {
         IDLE_CPUS.fetch_add(1, Ordering::SeqCst);
         let start = crate::time::monotonic_ns();
         arm();
-        let fired = port::idle(|| {
-            (0..cpu::count()).any(|c| CPUS[c].queued.load(Ordering::SeqCst) != 0)
-                || super::events::pending()
-                || freeze::requested()
-        });
+        let fired = port::idle(|| has_work(cpu::id()) || super::events::pending() || freeze::requested());
         IDLE_CPUS.fetch_sub(1, Ordering::SeqCst);
         cpu.idle.store(false, Ordering::SeqCst);
         let now = crate::time::monotonic_ns();

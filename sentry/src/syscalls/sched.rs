@@ -51,6 +51,8 @@ pub fn sched_setaffinity(task: &CurrentTask, args: &Args) -> Result<u64> {
     target.sched.affinity.store(mask, Ordering::Relaxed);
     if target.tid() == task.tid() {
         sched::migrate();
+    } else {
+        sched::affinity_changed(&target);
     }
     Ok(0)
 }
