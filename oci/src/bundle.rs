@@ -102,6 +102,10 @@ fn check(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
             return Err(Error::invalid(field, "contains a NUL character"));
         }
     }
+    if let Some(entry) = process.env().iter().flatten().find(|entry| !entry.contains('=')) {
+        let reason = format!("invalid environment variable: {entry:?}; write NAME=VALUE");
+        return Err(Error::invalid("process.env", reason));
+    }
     let root = spec.root().as_ref().ok_or_else(|| Error::invalid("root", "property is missing"))?;
     let rootfs = bundle.join(root.path());
     let meta = fs::metadata(&rootfs)

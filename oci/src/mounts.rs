@@ -25,6 +25,7 @@ const TAKEN: &[&str] = &[
     "runbindable",
     "rro",
     "rrw",
+    "tmpcopyup",
 ];
 /// Options that would let mounts of the container appear on the host.
 const REFUSED: &[&str] = &["shared", "rshared", "idmap", "ridmap"];

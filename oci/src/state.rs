@@ -75,8 +75,7 @@ pub struct State {
 impl State {
     /// The state as of now: a container whose process is gone is stopped.
     pub fn refreshed(mut self) -> Self {
-        if self.status != Status::Creating && !(self.pid > 0 && start_time(self.pid) == Some(self.pid_start))
-        {
+        if !(self.pid > 0 && start_time(self.pid) == Some(self.pid_start)) {
             self.status = Status::Stopped;
             self.pid = 0;
         }
@@ -342,6 +341,10 @@ mod tests {
         container.save(&state).expect("save");
         let now = store.state("c1").expect("state");
         assert_eq!((now.status, now.pid), (Status::Stopped, 0));
+        // One that was killed while it was made, too.
+        state.status = Status::Creating;
+        container.save(&state).expect("save");
+        assert_eq!(store.state("c1").expect("state").status, Status::Stopped);
         container.remove().expect("remove");
         assert!(matches!(store.state("c1"), Err(Error::NotFound)));
         let _ = fs::remove_dir_all(root);

@@ -55,8 +55,6 @@ pub struct Sandbox {
     pub listener: UnixListener,
     /// To the command.
     pub sync: Arc<UnixStream>,
-    /// Whether the command says when to go on.
-    pub wait: bool,
     /// Debug log.
     pub debug_log: Option<File>,
     /// A directory to mount the empty root on.
@@ -108,10 +106,6 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
             Some(process::window_change_fd()?)
         }
     };
-    if sandbox.wait {
-        let mut go = [0];
-        (&*sync).read_exact(&mut go).map_err(|e| Error::os("waiting for the command", e))?;
-    }
     let console = match &console {
         Console::None => -1,
         Console::Own(fd) | Console::New(fd) => fd.as_raw_fd(),
@@ -126,6 +120,10 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     kept.extend(directories.iter().map(|d| d.fd.as_raw_fd()));
     kept.extend(streams.iter().map(|s| s.fd.as_raw_fd()));
     let report = close_inherited(null, debug_log.as_ref(), kept)?;
+    // The command says when to go on: once it has noted this process, so that one that is killed leaves nothing that no
+    // command knows of. Its end of the socket is closed here by now, so that its death is seen.
+    let mut go = [0];
+    (&*sync).read_exact(&mut go).map_err(|e| Error::os("waiting for the command", e))?;
     let jail = Jail {
         mount_point: &sandbox.mount_point,
         reads_files: !directories.is_empty(),

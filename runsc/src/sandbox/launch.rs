@@ -162,11 +162,6 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
     let spec = postcard::to_allocvec(&spec)
         .map_err(|e| Error::Sandbox(format!("serialising the launch specification: {e}")))?;
     let hooks = bundle.spec.hooks().as_ref();
-    let early = hooks.is_some_and(|h| {
-        let lists = [h.prestart(), h.create_runtime(), h.create_container()];
-        lists.iter().any(|list| list.as_ref().is_some_and(|list| !list.is_empty()))
-    });
-    let wait = early || !made.cgroup.dirs.is_empty();
     let (ours, theirs) = UnixStream::pair().map_err(|e| Error::os("making a socket pair", e))?;
     if let Console::Own(fd) = &console {
         let copy = fd.try_clone().map_err(|e| Error::os("copying the console", e))?;
@@ -184,7 +179,6 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
         console,
         listener: control::listen(&dir)?,
         sync: Arc::new(theirs),
-        wait,
         debug_log,
         mount_point: dir.clone(),
         null: File::options()
@@ -210,14 +204,14 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
         pid_start: start_time(pid).unwrap_or(0),
         cgroups: made.cgroup.dirs.clone(),
     };
-    if wait {
-        container.save(&state)?;
-        made.cgroup.enter(pid)?;
-        if let Some(hooks) = hooks {
-            made.state = Some(state.clone());
-            run_early_hooks(hooks, &state)?;
-        }
-        (&ours).write_all(&[1]).map_err(|e| Error::os("starting the sandbox", e))?;
+    container.save(&state)?;
+    made.cgroup.enter(pid)?;
+    if let Some(hooks) = hooks {
+        made.state = Some(state.clone());
+        run_early_hooks(hooks, &state)?;
+    }
+    if (&ours).write_all(&[1]).is_err() {
+        return Err(killed(request.id, pid));
     }
     match sync::receive(&ours).map_err(|e| Error::os("waiting for the sandbox", e))? {
         Some(Message::Created) => {}

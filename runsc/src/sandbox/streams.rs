@@ -84,7 +84,7 @@ pub fn collect(process: &mut ProcessSpec, console: &Console, preserve: u32) -> R
                 terminal::set_window_size(fd.as_fd(), process.console_size);
             }
             let fd = fd.try_clone().map_err(|e| Error::os("copying the console", e))?;
-            let spec = add(&mut streams, fd)?;
+            let spec = add(&mut streams, fd, 0)?;
             process.streams.extend([spec; 3]);
         }
         Console::None => {
@@ -93,16 +93,15 @@ pub fn collect(process: &mut ProcessSpec, console: &Console, preserve: u32) -> R
                     Some(fd) => fd,
                     None => null()?,
                 };
-                process.streams.push(add(&mut streams, fd)?);
+                process.streams.push(add(&mut streams, fd, number)?);
             }
         }
     }
     for number in 0..preserve {
-        let number = i32::try_from(number).ok().and_then(|n| n.checked_add(3));
-        let fd = number.and_then(process::adopt).ok_or_else(|| {
-            Error::Usage(format!("--preserve-fds: descriptor {} is not open", number.unwrap_or(i32::MAX)))
-        })?;
-        process.streams.push(add(&mut streams, fd)?);
+        let number = i32::try_from(number).ok().and_then(|n| n.checked_add(3)).unwrap_or(i32::MAX);
+        let fd = process::adopt(number)
+            .ok_or_else(|| Error::Usage(format!("--preserve-fds: descriptor {number} is not open")))?;
+        process.streams.push(add(&mut streams, fd, number)?);
     }
     Ok(streams)
 }
@@ -116,8 +115,9 @@ fn null() -> Result<OwnedFd, Error> {
         .map_err(|e| Error::os("opening /dev/null", e))
 }
 
-fn add(streams: &mut Vec<Stream>, fd: OwnedFd) -> Result<StreamSpec, Error> {
-    let kind = kind(fd.as_fd())?;
+/// Adds a descriptor, whose number for the caller is `number`.
+fn add(streams: &mut Vec<Stream>, fd: OwnedFd, number: i32) -> Result<StreamSpec, Error> {
+    let kind = kind(fd.as_fd(), number)?;
     let flags = fcntl(&fd, FcntlArg::F_GETFL).map_err(|e| Error::os("looking at a descriptor", e))?;
     let flags = OFlag::from_bits_truncate(flags);
     let access = flags & OFlag::O_ACCMODE;
@@ -135,7 +135,7 @@ fn add(streams: &mut Vec<Stream>, fd: OwnedFd) -> Result<StreamSpec, Error> {
     Ok(StreamSpec { stream: streams.len() as u32 - 1, kind, readable, writable, append })
 }
 
-fn kind(fd: BorrowedFd<'_>) -> Result<StreamKind, Error> {
+fn kind(fd: BorrowedFd<'_>, number: i32) -> Result<StreamKind, Error> {
     let fail = |e: std::io::Error| Error::os("looking at a descriptor", e);
     let file = File::from(fd.try_clone_to_owned().map_err(fail)?);
     let kind = file.metadata().map_err(fail)?.file_type();
@@ -145,6 +145,11 @@ fn kind(fd: BorrowedFd<'_>) -> Result<StreamKind, Error> {
         k if k.is_char_device() && nix::unistd::isatty(&file).unwrap_or(false) => StreamKind::Terminal,
         k if k.is_char_device() => StreamKind::Device,
         k if k.is_file() || k.is_block_device() => StreamKind::File,
-        _ => return Err(Error::Usage("a standard stream is a directory or of an unknown kind".into())),
+        _ => {
+            let reason = format!(
+                "descriptor {number} is a directory or of an unknown kind; give files, pipes, terminals or sockets"
+            );
+            return Err(Error::Usage(reason));
+        }
     })
 }

@@ -1,15 +1,11 @@
-//! Containers from their making to their end, on this host's KVM.
+//! Containers from their making to their end, on the platform that is taken here.
 
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::support::{Place, has_kvm};
+use crate::support::{EXIT, Place, WAIT};
 
-/// exit(3)
-const EXIT: &[u8] = &[0xb8, 60, 0, 0, 0, 0xbf, 3, 0, 0, 0, 0x0f, 0x05];
-/// for (;;) pause()
-const WAIT: &[u8] = &[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
 /// write(1, "hello\n", 6), exit(0)
 const HELLO: &[u8] = &[
     0xb8, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0, 0x48, 0x8d, 0x35, 19, 0, 0, 0, 0xba, 6, 0, 0, 0, 0x0f, 0x05, 0xb8,
@@ -39,9 +35,6 @@ fn wait_for(place: &Place, id: &str, wanted: &str) {
 
 #[test]
 fn run_ends_with_the_status_of_the_program() {
-    if !has_kvm() {
-        return;
-    }
     let place = place(EXIT);
     let output = place.runsc(&["run", "c1"]);
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
@@ -50,9 +43,6 @@ fn run_ends_with_the_status_of_the_program() {
 
 #[test]
 fn standard_output_is_the_callers() {
-    if !has_kvm() {
-        return;
-    }
     let output = place(HELLO).runsc(&["run", "c1"]);
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
@@ -64,9 +54,6 @@ fn standard_output_is_the_callers() {
 
 #[test]
 fn a_container_lives_through_its_states() {
-    if !has_kvm() {
-        return;
-    }
     let place = place(WAIT);
     assert!(place.command(&["create", "c1"]).status().expect("spawn").success());
     assert_eq!(status(&place, "c1"), "created");
@@ -85,9 +72,6 @@ fn a_container_lives_through_its_states() {
 
 #[test]
 fn a_missing_program_is_told_of_as_callers_expect() {
-    if !has_kvm() {
-        return;
-    }
     let place = place(EXIT);
     fs::remove_file(place.bundle().join("config.json")).expect("remove");
     place.configure(&["/nosuch"], |_| {});
@@ -100,9 +84,6 @@ fn a_missing_program_is_told_of_as_callers_expect() {
 
 #[test]
 fn a_killed_sandbox_leaves_nothing() {
-    if !has_kvm() {
-        return;
-    }
     let place = place(WAIT);
     let file = place.bundle().join("pid");
     let path = file.to_string_lossy().into_owned();

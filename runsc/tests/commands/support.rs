@@ -2,12 +2,18 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Address that the programs are loaded at.
 const BASE: u64 = 0x40_0000;
+/// exit(3)
+pub const EXIT: &[u8] = &[0xb8, 60, 0, 0, 0, 0xbf, 3, 0, 0, 0, 0x0f, 0x05];
+/// for (;;) pause()
+pub const WAIT: &[u8] = &[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
+
 /// Bytes of the ELF header and one program header.
 const HEADERS: usize = 64 + 56;
 
@@ -26,6 +32,11 @@ impl Place {
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("bundle/rootfs/bin")).expect("mkdir");
         Self { dir }
+    }
+
+    /// A name that no other place has, for what is not in its directory.
+    pub fn name(&self) -> String {
+        self.dir.file_name().expect("a name").to_string_lossy().into_owned()
     }
 
     /// The bundle.
@@ -68,7 +79,7 @@ impl Place {
         self.command(args).output().expect("spawn")
     }
 
-    /// Runs it, and expects exit code 1 and a message that contains `text`, and that nothing is left.
+    /// Runs it, and expects exit code 1 and a message that contains `text`.
     pub fn fails(&self, args: &[&str], text: &str) {
         let output = self.runsc(args);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -93,7 +104,7 @@ impl Drop for Place {
 }
 
 /// An executable of one segment whose entry is its first instruction.
-fn elf(code: &[u8]) -> Vec<u8> {
+pub fn elf(code: &[u8]) -> Vec<u8> {
     let len = (HEADERS + code.len()) as u64;
     let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let half = |file: &mut Vec<u8>, n: u16| file.extend(n.to_le_bytes());
@@ -118,7 +129,16 @@ fn elf(code: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Whether this host can run machines.
-pub fn has_kvm() -> bool {
-    Path::new("/dev/kvm").exists()
+/// Platforms that `runsc platforms` calls usable here.
+pub fn platforms() -> &'static [String] {
+    static PLATFORMS: OnceLock<Vec<String>> = OnceLock::new();
+    PLATFORMS.get_or_init(|| {
+        let output = Command::new(env!("CARGO_BIN_EXE_runsc")).arg("platforms").output().expect("spawn");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let usable = words.filter(|words| words.get(1) == Some(&"usable:"));
+        let usable: Vec<_> = usable.map(|words| words[0].to_string()).collect();
+        assert!(!usable.is_empty(), "no platform is usable here:\n{text}");
+        usable
+    })
 }

@@ -157,8 +157,7 @@ fn create(spec: &LaunchSpec) -> Result<(Arc<Task>, exec::Loaded), Failure> {
     let container = &spec.container;
     uts::set_host(container.hostname.as_bytes());
     uts::set_domain(container.domainname.as_bytes());
-    let fs = vfs::setup::build_root(container)
-        .map_err(|e| failure(e, "mounting the container's file systems".to_string()))?;
+    let fs = vfs::setup::build_root(container).map_err(|(e, what)| failure(e, what))?;
     let process = &container.process;
     let cred = Arc::new(process_cred(process));
     let files = Arc::new(FdTable::new());
@@ -232,7 +231,7 @@ fn find_program(
     }
     let path = process.env.iter().find_map(|e| e.strip_prefix(b"PATH=")).unwrap_or(b"");
     let mut denied = false;
-    for dir in path.split(|b| *b == b':') {
+    for dir in path.split(|b| *b == b':').filter(|_| !name.is_empty()) {
         let mut full = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
         full.push(b'/');
         full.extend_from_slice(&name);

@@ -11,6 +11,7 @@ use crate::fs::memfs::{MemFs, Options};
 use crate::fs::{self, bind, dev, hostfs::HostLower, stream, tty};
 use crate::kernel::cred::Cred;
 use abi::spec::{ContainerSpec, MountSource, MountSpec, ProcessSpec, StreamKind};
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -155,9 +156,14 @@ fn make_readonly(ctx: &Ctx, ns: &MountNs, path: &str) -> Result<()> {
 /// Makes the mounts of a container and returns the state that its first process begins with.
 ///
 /// # Errors
-/// What the host says of the donated directories; ENODEV for a file system that there is not.
-pub fn build_root(spec: &ContainerSpec) -> Result<Arc<FsState>> {
-    let sb = make_fs(&spec.root)?;
+/// What the host says of the donated directories, ENODEV for a file system that there is not, EINVAL for wrong options;
+/// with what was being made.
+pub fn build_root(spec: &ContainerSpec) -> core::result::Result<Arc<FsState>, (Errno, String)> {
+    let what = |what: String| move |e: Errno| (e, what);
+    let mounting = |mount: &MountSpec| {
+        what(format!("error mounting {:?} to rootfs at {:?}", source_name(mount), mount.destination))
+    };
+    let sb = make_fs(&spec.root).map_err(mounting(&spec.root))?;
     let root_dentry = sb.root.clone();
     let flags = mount_flags(&spec.root);
     let root = Mount::new(sb, root_dentry, source_name(&spec.root).as_bytes(), flags & !c::MS_RDONLY);
@@ -170,28 +176,28 @@ pub fn build_root(spec: &ContainerSpec) -> Result<Arc<FsState>> {
         let mut early = mount.clone();
         early.readonly = false;
         early.options.retain(|o| o != "ro");
-        add_mount(&ctx, &ns, &early)?;
+        add_mount(&ctx, &ns, &early).map_err(mounting(mount))?;
     }
-    populate_dev(&ctx)?;
+    populate_dev(&ctx).map_err(what("making the devices of /dev".into()))?;
     if spec.process.terminal {
-        ensure(&ctx, b"/dev/console", false)?;
+        ensure(&ctx, b"/dev/console", false).map_err(what("making /dev/console".into()))?;
     }
     for mount in &spec.mounts {
         let flags = mount_flags(mount);
         if flags & c::MS_RDONLY != 0 {
-            let at = ctx.lookup(mount.destination.as_bytes())?;
+            let at = ctx.lookup(mount.destination.as_bytes()).map_err(mounting(mount))?;
             at.mnt.set_flags(flags);
         }
     }
     for path in &spec.readonly_paths {
-        make_readonly(&ctx, &ns, path)?;
+        make_readonly(&ctx, &ns, path).map_err(what(format!("making {path:?} read-only")))?;
     }
     for path in &spec.masked_paths {
-        mask(&ctx, &ns, path)?;
+        mask(&ctx, &ns, path).map_err(what(format!("masking {path:?}")))?;
     }
     root.set_flags(flags);
     for (name, value) in &spec.sysctl {
-        set_sysctl(&ctx, name, value)?;
+        set_sysctl(&ctx, name, value).map_err(what(format!("setting sysctl {name:?} to {value:?}")))?;
     }
     state.set_umask(0o022);
     Ok(state)
@@ -208,7 +214,7 @@ fn open_console(spec: &ProcessSpec) -> Result<Arc<OpenFile>> {
     let (rows, cols) = spec.console_size;
     let tty = tty::Tty::new_console(stream, rows, cols, spec.uid);
     let inode = fs::devpts::slave_inode(&tty);
-    let name = alloc::format!("/dev/pts/{}", tty.index);
+    let name = format!("/dev/pts/{}", tty.index);
     let dentry = super::dentry::Dentry::anonymous(inode, name.as_bytes());
     let path = Path { mnt: super::anon::mount(), dentry };
     Ok(OpenFile::new(path, tty::open_slave(&tty)?, c::O_RDWR))

@@ -91,6 +91,56 @@ impl Default for Options {
     }
 }
 
+/// Options that mean nothing to a file system in memory of this kind: those of every mount, and those of tmpfs(5) about
+/// swap, huge pages, memory policy, labels, quotas and the width of inode numbers.
+const IGNORED: &[&[u8]] = &[
+    b"",
+    b"ro",
+    b"rw",
+    b"suid",
+    b"nosuid",
+    b"dev",
+    b"nodev",
+    b"exec",
+    b"noexec",
+    b"atime",
+    b"noatime",
+    b"diratime",
+    b"nodiratime",
+    b"relatime",
+    b"norelatime",
+    b"strictatime",
+    b"nostrictatime",
+    b"lazytime",
+    b"nolazytime",
+    b"symfollow",
+    b"nosymfollow",
+    b"sync",
+    b"async",
+    b"dirsync",
+    b"mand",
+    b"nomand",
+    b"iversion",
+    b"noiversion",
+    b"silent",
+    b"loud",
+    b"acl",
+    b"noacl",
+    b"noswap",
+    b"huge",
+    b"mpol",
+    b"inode32",
+    b"inode64",
+    b"quota",
+    b"usrquota",
+    b"grpquota",
+    b"context",
+    b"fscontext",
+    b"defcontext",
+    b"rootcontext",
+    b"source",
+];
+
 /// A number with an optional suffix k, m, g or %, of `whole`.
 fn parse_size(text: &[u8], whole: u64) -> Result<u64> {
     let text = core::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
@@ -108,10 +158,11 @@ fn parse_size(text: &[u8], whole: u64) -> Result<u64> {
 }
 
 impl Options {
-    /// Takes options as mount(2) gives them, separated by commas; those of the VFS and unknown ones are let by.
+    /// Takes options as mount(2) gives them, separated by commas; those of the VFS, and those of tmpfs that have no
+    /// meaning here, are let by.
     ///
     /// # Errors
-    /// EINVAL for a value that is none.
+    /// EINVAL for an option that tmpfs does not have, and for a value that is none.
     pub fn parse(mut self, text: &[u8]) -> Result<Self> {
         let whole = crate::mm::frames::usage().1 as u64 * abi::PAGE_SIZE;
         let octal = |v: &[u8]| {
@@ -120,11 +171,8 @@ impl Options {
         };
         let number = |v: &[u8]| parse_size(v, 0).and_then(|n| u32::try_from(n).map_err(|_| Errno::EINVAL));
         for option in text.split(|b| *b == b',') {
-            let at = option.iter().position(|b| *b == b'=');
-            let Some((key, value)) = at.and_then(|at| Some((option.get(..at)?, option.get(at + 1..)?)))
-            else {
-                continue;
-            };
+            let mut parts = option.splitn(2, |b| *b == b'=');
+            let (key, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
             match key {
                 b"size" => {
                     let size = parse_size(value, whole)?;
@@ -138,7 +186,8 @@ impl Options {
                 b"mode" => self.mode = octal(value)? & 0o7777,
                 b"uid" => self.uid = number(value)?,
                 b"gid" => self.gid = number(value)?,
-                _ => {}
+                _ if IGNORED.contains(&key) => {}
+                _ => return Err(Errno::EINVAL),
             }
         }
         Ok(self)
