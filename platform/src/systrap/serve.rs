@@ -116,6 +116,7 @@ impl Broker {
                 futex_wait(state, now);
                 continue;
             }
+            self.services.count_exit();
             if let Err(OutOfRange) = self.serve_one(at) {
                 self.finish(&Outcome::Failed(format!("vCPU {cpu} has no area")));
             }
