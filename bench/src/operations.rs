@@ -55,6 +55,8 @@ const NAMES: &[&str] = &[
 const NOTHING: &str = "nothing";
 /// Time that a place gets for one step.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Time in which a sandbox goes idle.
+const SETTLE: Duration = Duration::from_millis(3);
 /// Bytes of MB in figures of throughput.
 const MEGABYTE: f64 = (1 << 20) as f64;
 
@@ -204,8 +206,11 @@ impl<'a> Running<'a> {
         }
     }
 
+    /// Counters of the sandbox once it waits for the next request: what the last one made it do is over then.
     fn counters(&mut self) -> io::Result<Option<Counters>> {
-        self.client.as_mut().map(Client::read).transpose()
+        let Some(client) = &mut self.client else { return Ok(None) };
+        std::thread::sleep(SETTLE);
+        client.read().map(Some)
     }
 
     /// Runs the loop once.
