@@ -7,6 +7,8 @@
 //! | 0 | one page that is never used, so that 0 is no valid frame |
 //! | [`BOOT_INFO_GPA`] | [`BootInfo`], one page |
 //! | [`SHARED_GPA`] | [`SharedPage`], one page: events from the VMM |
+//! | [`SYSTRAP_START_GPA`] | `systrap`: a word for each vCPU that lets its thread begin; one page |
+//! | [`SYSTRAP_CRASH_GPA`] | `systrap`: what the sentry process leaves when it crashes; one page |
 //! | [`CPU_AREAS_GPA`] | [`MAX_CPUS`] areas of [`CPU_AREA_SIZE`] bytes, laid out by the `CPU_*` offsets |
 //! | [`IMAGE_GPA`] | the sentry image, `.bss` included |
 //! | after the image | boot page tables, the launch specification, then free memory ([`BootInfo::free_gpa`]) |
@@ -23,6 +25,12 @@ pub const MAX_CPUS: usize = 32;
 pub const BOOT_INFO_GPA: u64 = 0x1000;
 /// Guest-physical address of [`SharedPage`].
 pub const SHARED_GPA: u64 = 0x2000;
+/// Guest-physical address of [`MAX_CPUS`] words of 32 bits: under `systrap` the host side sets one to 1, and wakes, to
+/// let the thread of that vCPU go to the image's entry point.
+pub const SYSTRAP_START_GPA: u64 = 0x3000;
+/// Guest-physical address where the sentry process of `systrap` leaves signal, code, address and registers when it
+/// crashes: quadwords that only the host side knows the order of.
+pub const SYSTRAP_CRASH_GPA: u64 = 0x4000;
 /// Guest-physical address of the first vCPU's area.
 pub const CPU_AREAS_GPA: u64 = 0x1_0000;
 /// Bytes of one vCPU's area.
@@ -102,8 +110,10 @@ pub struct ImageHeader {
     pub syscall_hw: u64,
     /// First address after the image, `.bss` included; page-aligned.
     pub end: u64,
-    /// Addresses of the entry points that the systrap host side calls; 0 under `kvm`.
-    pub reserved: [u64; 2],
+    /// First address of what is only read, after the code; page-aligned.
+    pub rodata: u64,
+    /// First address of what is written; page-aligned.
+    pub data: u64,
 }
 
 /// Kind of machine that the sentry runs on.

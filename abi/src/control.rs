@@ -39,6 +39,8 @@ pub enum Request {
     Save,
     /// Asks for the list of processes.
     Processes,
+    /// Asks for the counters of the sandbox process. Served by the VMM: the sentry is not disturbed.
+    Counters,
 }
 
 /// What the sentry sends: an answer or an event.
@@ -67,6 +69,16 @@ pub enum Answer {
     Processes(Vec<ProcessInfo>),
     /// What the saved memory belongs to.
     Saved(SavedMachine),
+    /// Counters of the sandbox process.
+    Counters(Counters),
+}
+
+/// What the sandbox process has counted since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Times that a vCPU left the machine for the host side: `KVM_RUN` returned (kvm), or the broker was woken
+    /// (systrap).
+    pub exits: u64,
 }
 
 /// A machine whose memory was saved: what a new one must be like.

@@ -17,7 +17,8 @@
 //!   while `state` is that;
 //! * [`STATE_RUN`]: it loads FS and GS base and returns from the signal: the program runs;
 //! * [`STATE_OPERATE`]: it makes the system call in `operation` (number and six arguments) at the one instruction
-//!   where the filter lets it, stores the result, and is stopped again.
+//!   where the filter lets it. Whoever calls there goes on in the stub's own code: the result is stored, then it is
+//!   stopped again; where `ucontext` is 0, by a signal, so that there is a new frame.
 //!
 //! The filter of a stub: at the stub's own system-call instructions futex(2) and rt_sigreturn(2) are let through,
 //! mmap(2), munmap(2) and mprotect(2) go to the vCPU's listener (seccomp user notification), where the sentry checks
@@ -44,6 +45,21 @@ pub const STUB_MEMFD: u64 = 3;
 pub const LISTENER_FD: u64 = 10;
 /// Signal that interrupts a stub (SIGURG): the sentry sends it with tgkill(2).
 pub const STUB_KICK_SIGNAL: u64 = 23;
+
+/// Signals that a stub takes, its own faults and the kick: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGURG, SIGSYS.
+pub const STUB_SIGNALS: [i32; 7] = [4, 5, 7, 8, 11, STUB_KICK_SIGNAL as i32, 31];
+/// Signals that are blocked while a program runs: all others, bit 0 for signal 1.
+pub const STUB_SIGNAL_MASK: u64 = {
+    let (mut mask, mut i) = (u64::MAX, 0);
+    while i < STUB_SIGNALS.len() {
+        mask &= !(1 << (STUB_SIGNALS[i] - 1));
+        i += 1;
+    }
+    mask
+};
+
+/// No number of a signal: what `signal` is set to before a stop is awaited.
+pub const NO_SIGNAL: u32 = u32::MAX;
 
 /// The stub waits for the sentry.
 pub const STATE_STOPPED: u32 = 0;

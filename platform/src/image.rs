@@ -43,7 +43,13 @@ impl<'a> Image<'a> {
         let inside = |address: u64| (base..header.end).contains(&address);
         let size = header.end.wrapping_sub(base);
         let fits = size.is_multiple_of(PAGE_SIZE) && size < 1 << 30;
-        if !fits || ![header.start, header.syscall_pvm, header.syscall_hw].into_iter().all(inside) {
+        let parts = [base, header.rodata, header.data, header.end];
+        let ordered = parts.is_sorted() && parts.iter().all(|part| part.is_multiple_of(PAGE_SIZE));
+        if !fits
+            || !ordered
+            || !(base..header.rodata).contains(&header.start)
+            || ![header.start, header.syscall_pvm, header.syscall_hw].into_iter().all(inside)
+        {
             return Err(refuse(format!("its header names addresses outside it: {header:x?}")));
         }
         Ok(*header)
@@ -69,7 +75,8 @@ mod tests {
             syscall_pvm: KVM_IMAGE_BASE + 64,
             syscall_hw: KVM_IMAGE_BASE + 64,
             end: KVM_IMAGE_BASE + PAGE_SIZE,
-            reserved: [0; 2],
+            rodata: KVM_IMAGE_BASE + PAGE_SIZE,
+            data: KVM_IMAGE_BASE + PAGE_SIZE,
         }
     }
 
@@ -83,6 +90,8 @@ mod tests {
             |h: &mut ImageHeader| h.start = 0,
             |h: &mut ImageHeader| h.end = 0,
             |h: &mut ImageHeader| h.end += 1,
+            |h: &mut ImageHeader| h.rodata = 0,
+            |h: &mut ImageHeader| h.data += PAGE_SIZE,
         ] {
             let mut bad = header();
             change(&mut bad);

@@ -166,7 +166,8 @@ fn image(forbidden: bool) -> Vec<u8> {
         syscall_pvm: SYSTRAP_IMAGE_BASE,
         syscall_hw: SYSTRAP_IMAGE_BASE,
         end: SYSTRAP_IMAGE_BASE + abi::PAGE_SIZE,
-        reserved: [0; 2],
+        rodata: SYSTRAP_IMAGE_BASE + abi::PAGE_SIZE,
+        data: SYSTRAP_IMAGE_BASE + abi::PAGE_SIZE,
     };
     let len = &raw const test_sentry_end as usize - &raw const test_sentry_begin as usize;
     // SAFETY: both symbols are defined above, in this order, around bytes that are never written.

@@ -15,6 +15,8 @@ use sentry::mm::frames::heap::Heap;
 static HEAP: Heap = Heap;
 
 unsafe extern "C" {
+    static runsc_rodata: u8;
+    static runsc_data: u8;
     static runsc_image_end: u8;
 }
 
@@ -27,7 +29,8 @@ struct Header {
     syscall_pvm: unsafe extern "C" fn(),
     syscall_hw: unsafe extern "C" fn(),
     end: *const u8,
-    reserved: [u64; 2],
+    rodata: *const u8,
+    data: *const u8,
 }
 
 // SAFETY: the header is constant.
@@ -44,7 +47,8 @@ static HEADER: Header = Header {
     syscall_pvm: sentry::arch::runsc_syscall_pvm,
     syscall_hw: sentry::arch::runsc_syscall_hw,
     end: &raw const runsc_image_end,
-    reserved: [0; 2],
+    rodata: &raw const runsc_rodata,
+    data: &raw const runsc_data,
 };
 
 /// A bug of the sentry: the VMM logs it and ends the sandbox.

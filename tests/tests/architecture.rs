@@ -19,6 +19,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("checkpoint", &["abi"][..]),
         ("oci", &["abi"][..]),
         ("runsc", &["abi", "oci", "platform", "checkpoint", "rofs", "sentry-image"][..]),
+        ("bench", &["abi"][..]),
         ("runsc-tests", &[][..]),
     ])
 }

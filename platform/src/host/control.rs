@@ -4,9 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
-use abi::control::{Answer, Command, Failure, Reply, Request, SavedMachine};
+use abi::control::{Answer, Command, Counters, Failure, Reply, Request, SavedMachine};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use abi::boot::PlatformKind;
@@ -50,6 +51,7 @@ pub struct Control {
     machine: Arc<OnceLock<MachineInfo>>,
     sentry: &'static str,
     created: Created,
+    exits: AtomicU64,
 }
 
 /// What a machine is like, for those who save its memory.
@@ -73,7 +75,20 @@ impl Control {
         machine: Arc<OnceLock<MachineInfo>>,
         sentry: &'static str,
     ) -> Self {
-        Self { state: Mutex::default(), thawed: Condvar::new(), memory, machine, sentry, created }
+        Self {
+            state: Mutex::default(),
+            thawed: Condvar::new(),
+            memory,
+            machine,
+            sentry,
+            created,
+            exits: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts a vCPU that has left the machine.
+    pub fn count_exit(&self) {
+        self.exits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Serves a command that is not for the sentry, which cannot serve any while it is frozen. `None`: it is for the
@@ -82,6 +97,9 @@ impl Control {
         let failure = |errno, context: &str| Err(Failure { errno, context: context.into() });
         let state = self.state();
         Some(match (request, state.frozen) {
+            (Request::Counters, _) => {
+                Ok(Answer::Counters(Counters { exits: self.exits.load(Ordering::Relaxed) }))
+            }
             (Request::Freeze, true) => failure(libc::EALREADY, "the sandbox is frozen already"),
             (Request::Thaw, true) => Ok(Answer::Ok),
             (Request::Save, true) => match (file, self.machine.get()) {
@@ -126,8 +144,9 @@ impl Control {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Queues a command of a connection; refuses it at once where it cannot be kept.
-    fn push(&self, stream: &Arc<UnixStream>, command: Command, file: Option<File>) {
+    /// Queues a command of a connection for the sentry, and returns whether it did: one that is not for the sentry is
+    /// answered at once, and so is one that cannot be kept.
+    fn push(&self, stream: &Arc<UnixStream>, command: Command, file: Option<File>) -> bool {
         let outer = command.id;
         if let Some(result) = self.serve_here(&command.request, file) {
             let thaws = matches!((&command.request, &result), (Request::Thaw, Ok(_)));
@@ -137,7 +156,7 @@ impl Control {
                 self.state().frozen = false;
                 self.thawed.notify_all();
             }
-            return;
+            return false;
         }
         let mut state = self.state();
         state.next += 1;
@@ -147,12 +166,14 @@ impl Control {
             Ok(message) if state.queue.len() < MAX_QUEUED && message.len() as u64 <= MAX_FRAME => {
                 state.queue.push_back(message);
                 state.waiting.insert(id, Waiting { stream: Arc::clone(stream), id: outer });
+                true
             }
             _ => {
                 drop(state);
                 let failure =
                     Failure { errno: libc::EAGAIN, context: "too many commands are waiting".into() };
                 send(stream, &Reply::Done { id: outer, result: Err(failure) });
+                false
             }
         }
     }
@@ -221,8 +242,7 @@ impl Connection {
             }
             let Some(message) = rest.get(..len) else { break };
             let command = postcard::from_bytes::<Command>(message).ok()?;
-            control.push(&self.stream, command, self.file.take());
-            queued = true;
+            queued |= control.push(&self.stream, command, self.file.take());
             self.input.drain(..4 + len);
         }
         Some(queued)

@@ -132,6 +132,11 @@ impl HostServices {
         let _ = self.machine.set(machine);
     }
 
+    /// Counts a vCPU that has left the machine: the platform calls it each time.
+    pub fn count_exit(&self) {
+        self.control.count_exit();
+    }
+
     /// Ends the sandbox and with it this process. Of several threads that call it, the first wins.
     pub fn end(&self, outcome: &Outcome) -> ! {
         let finish = self.finish.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -32,7 +32,9 @@ pub fn boot(machine: KvmMachine, services: Arc<HostServices>) -> Result<Infallib
 impl Cpu {
     fn run(mut self) -> Result<Infallible, Error> {
         loop {
-            match self.fd.run() {
+            let ran = self.fd.run();
+            self.services.count_exit();
+            match ran {
                 Ok(VcpuExit::IoOut(HOSTCALL_PORT, _)) => self.host_call(),
                 Ok(VcpuExit::IoapicEoi(_) | VcpuExit::Intr | VcpuExit::IrqWindowOpen) => {}
                 Ok(exit) => {

@@ -144,7 +144,8 @@ fn attempt(device: &Device) -> Result<Flavour, Error> {
         syscall_pvm: KVM_IMAGE_BASE + SYSCALL,
         syscall_hw: KVM_IMAGE_BASE + SYSCALL,
         end: KVM_IMAGE_BASE + 2 * PAGE_SIZE,
-        reserved: [0; 2],
+        rodata: KVM_IMAGE_BASE + 2 * PAGE_SIZE,
+        data: KVM_IMAGE_BASE + 2 * PAGE_SIZE,
     };
     let mut bytes = payload.to_vec();
     bytes[..START as usize].copy_from_slice(header.as_bytes());

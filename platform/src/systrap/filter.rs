@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use abi::systrap::{LISTENER_FD, STUB_AREA, STUB_CODE, STUB_KICK_SIGNAL};
+use abi::boot::SYSTRAP_PHYSMAP;
+use abi::systrap::{LISTENER_FD, STUB_AREA, STUB_CODE, STUB_KICK_SIGNAL, USER_ZONE_GPA};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, sock_filter,
@@ -146,6 +147,15 @@ pub fn sentry(cpus: u32) -> Result<BpfProgram, Error> {
         kicks.push(SeccompRule::new(conditions).map_err(error)?);
     }
     rules.insert(libc::SYS_tgkill, kicks);
+    // It takes pages of its own memory away from itself: those below its kernel stacks.
+    let own = |is, value| SeccompCondition::new(0, SeccompCmpArgLen::Qword, is, value).map_err(error);
+    let conditions = vec![
+        own(SeccompCmpOp::Ge, SYSTRAP_PHYSMAP)?,
+        own(SeccompCmpOp::Lt, SYSTRAP_PHYSMAP + USER_ZONE_GPA)?,
+        condition(1, SeccompCmpOp::Eq, abi::PAGE_SIZE)?,
+        condition(2, SeccompCmpOp::Eq, libc::PROT_NONE as u64)?,
+    ];
+    rules.insert(libc::SYS_mprotect, vec![SeccompRule::new(conditions).map_err(error)?]);
     SeccompFilter::new(rules, SeccompAction::Trap, SeccompAction::Allow, TargetArch::x86_64)
         .map_err(error)?
         .try_into()

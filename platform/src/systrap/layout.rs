@@ -2,12 +2,12 @@
 
 use abi::boot::{
     BOOT_INFO_GPA, BootInfo, CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_HOSTCALL, Extent, IMAGE_GPA, MAX_BOOT_EXTENTS,
-    MAX_CPUS, PlatformKind, SHARED_GPA, SYSTRAP_PHYSMAP, Zone,
+    MAX_CPUS, PlatformKind, SHARED_GPA, SYSTRAP_PHYSMAP, SYSTRAP_START_GPA, Zone,
 };
 use abi::systrap::{CPU_CALL_STATE, CPU_KICK, STUB_USER_TOP, USER_ZONE_GPA};
 use abi::{HOST_INTERFACE_VERSION, PAGE_SIZE};
 
-use super::{Host, START_GPA};
+use super::Host;
 use crate::memory::{BOOT_EXTENT, GuestMemory, OutOfRange};
 use crate::{Error, Image, clock};
 
@@ -72,7 +72,7 @@ pub fn refill(memory: &GuestMemory, cpus: u32, host: &Host) -> Result<(), Error>
     // What the old broker and its threads were told with: events, begin of the threads, calls and kicks.
     memory.write_struct(SHARED_GPA, &0u64).map_err(damaged)?;
     for cpu in 0..MAX_CPUS as u64 {
-        memory.write_struct(START_GPA + 4 * cpu, &0u32).map_err(damaged)?;
+        memory.write_struct(SYSTRAP_START_GPA + 4 * cpu, &0u32).map_err(damaged)?;
         let area = CPU_AREAS_GPA + cpu * CPU_AREA_SIZE + CPU_HOSTCALL;
         memory.write_struct(area + CPU_CALL_STATE, &0u32).map_err(damaged)?;
         memory.write_struct(area + CPU_KICK, &0u32).map_err(damaged)?;

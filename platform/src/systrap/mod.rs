@@ -28,12 +28,6 @@ use crate::host::control::MachineInfo;
 use crate::memory::GuestMemory;
 use crate::{Error, HostServices, Image, Machine};
 
-/// Guest-physical address of words, one for each vCPU, that let its thread begin. The contract leaves the pages
-/// below the vCPUs' areas unused.
-const START_GPA: u64 = 0x3000;
-/// Guest-physical address of the report that the sentry process leaves when it crashes.
-const CRASH_GPA: u64 = 0x4000;
-
 /// The processes of a sandbox, ready to run.
 pub struct SystrapMachine {
     memory: Arc<GuestMemory>,

@@ -63,9 +63,16 @@ const SET_LEN: usize = 8;
 /// SA_RESTORER: the `restorer` field counts.
 const SA_RESTORER: u64 = 0x0400_0000;
 
-/// Sets the handler of a signal to code that is not this program's; every signal is blocked while it runs.
-pub fn set_handler(signal: libc::c_int, handler: u64, flags: u64, restorer: u64) -> Result<(), Error> {
-    let action = KernelAction { handler, flags: flags | SA_RESTORER, restorer, mask: u64::MAX };
+/// Sets the handler of a signal to code that is not this program's; the signals of `mask` (bit 0 for signal 1) are
+/// blocked while it runs.
+pub fn set_handler(
+    signal: libc::c_int,
+    handler: u64,
+    flags: u64,
+    restorer: u64,
+    mask: u64,
+) -> Result<(), Error> {
+    let action = KernelAction { handler, flags: flags | SA_RESTORER, restorer, mask };
     let none = std::ptr::null_mut::<KernelAction>();
     // SAFETY: `action` is laid out as the kernel wants it. The process does not take the signal before it has become
     // one where that code is mapped; should it do so, it dies.
@@ -107,7 +114,7 @@ pub fn make_code(at: u64, len: u64) -> Result<(), Error> {
     protect(at, len, libc::PROT_READ | libc::PROT_EXEC)
 }
 
-/// Changes the protection of a mapping made by [`map_anonymous`].
+/// Changes the protection of a mapping made by [`map_anonymous`] or [`map`].
 pub fn protect(at: u64, len: u64, prot: i32) -> Result<(), Error> {
     // SAFETY: only called for such mappings, to which no reference exists.
     check(

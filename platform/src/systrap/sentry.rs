@@ -8,13 +8,13 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use abi::PAGE_SIZE;
 use abi::boot::{
-    BOOT_INFO_GPA, CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_STACK_TOP, IMAGE_GPA, MAX_CPUS, SYSTRAP_IMAGE_BASE,
-    SYSTRAP_PHYSMAP, Zone,
+    BOOT_INFO_GPA, CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_STACK_TOP, IMAGE_GPA, MAX_CPUS, SYSTRAP_CRASH_GPA,
+    SYSTRAP_IMAGE_BASE, SYSTRAP_PHYSMAP, SYSTRAP_START_GPA, Zone,
 };
 use abi::systrap::{LISTENER_FD, USER_ZONE_GPA};
 
 use super::stub::TASK_END;
-use super::{CRASH_GPA, START_GPA, filter, raw, spawner};
+use super::{filter, raw, spawner};
 use crate::memory::GuestMemory;
 use crate::{Error, Image, jail, process};
 
@@ -189,7 +189,7 @@ std::arch::global_asm!(
     nr_sched_setaffinity = const libc::SYS_sched_setaffinity,
     info = const std::mem::offset_of!(Gate, info),
     start = const std::mem::offset_of!(Gate, start),
-    crash = const SYSTRAP_PHYSMAP + CRASH_GPA,
+    crash = const SYSTRAP_PHYSMAP + SYSTRAP_CRASH_GPA,
     exit_crash = const EXIT_CRASH,
     exit_gate = const EXIT_GATE,
     thread_flags = const libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND
@@ -215,7 +215,7 @@ pub struct Child {
 }
 
 /// Starts the process with its spawners, which take commands from `commands`, and waits until it is set up. Its
-/// threads wait for their words at [`START_GPA`]. The process must have one thread.
+/// threads wait for their words at [`SYSTRAP_START_GPA`]. The process must have one thread.
 pub fn start(image: &Image<'_>, memory: &GuestMemory, commands: &[OwnedFd]) -> Result<Child, Error> {
     let (ours, theirs) = raw::socket_pair()?;
     let mut handle: libc::c_int = -1;
@@ -289,8 +289,7 @@ fn become_sentry(
     let report = raw::raise_fd(report.as_raw_fd(), SPARE_FD)?;
 
     let (kernel, kernel_len) = zones.file(Zone::Kernel);
-    let (read_write, all) =
-        (libc::PROT_READ | libc::PROT_WRITE, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
+    let read_write = libc::PROT_READ | libc::PROT_WRITE;
     let shared = libc::MAP_SHARED | libc::MAP_NORESERVE;
     let mapped = [
         (GATE_CODE, 2 * PAGE_SIZE),
@@ -298,14 +297,26 @@ fn become_sentry(
         (SYSTRAP_PHYSMAP, kernel_len),
         (SYSTRAP_PHYSMAP + USER_ZONE_GPA, frames_len),
     ];
-    raw::map(mapped[1].0, mapped[1].1, all, shared, kernel.as_raw_fd(), IMAGE_GPA)?;
+    // No page of the image can be both written and run, nor written through the map of guest memory.
+    let (rodata, data) = (image.header.rodata, image.header.data);
+    for (start, end, prot) in [
+        (SYSTRAP_IMAGE_BASE, rodata, libc::PROT_READ | libc::PROT_EXEC),
+        (rodata, data, libc::PROT_READ),
+        (data, SYSTRAP_IMAGE_BASE + image.size(), read_write),
+    ] {
+        if start < end {
+            let offset = IMAGE_GPA + (start - SYSTRAP_IMAGE_BASE);
+            raw::map(start, end - start, prot, shared, kernel.as_raw_fd(), offset)?;
+        }
+    }
     raw::map(mapped[2].0, mapped[2].1, read_write, shared, kernel.as_raw_fd(), 0)?;
+    raw::protect(SYSTRAP_PHYSMAP + IMAGE_GPA, data - SYSTRAP_IMAGE_BASE, libc::PROT_READ)?;
     raw::map(mapped[3].0, mapped[3].1, read_write, shared, frames.as_raw_fd(), 0)?;
     fill_gate(image, commands.len() as u32, &mapped, masks)?;
     raw::block_all_but(&FAULTS)?;
     let crash = &raw const runsc_gate_crash as u64 - &raw const runsc_gate_begin as u64 + GATE_CODE;
     for signal in FAULTS {
-        raw::set_handler(signal, crash, libc::SA_SIGINFO as u64, crash)?;
+        raw::set_handler(signal, crash, libc::SA_SIGINFO as u64, crash, u64::MAX)?;
     }
     raw::unregister_rseq();
     for (index, fd) in listeners.iter().enumerate() {
@@ -346,7 +357,7 @@ fn fill_gate(
         start: image.header.start,
         info: SYSTRAP_PHYSMAP + BOOT_INFO_GPA,
         stack: SYSTRAP_PHYSMAP + CPU_AREAS_GPA + CPU_STACK_TOP,
-        words: SYSTRAP_PHYSMAP + START_GPA,
+        words: SYSTRAP_PHYSMAP + SYSTRAP_START_GPA,
         masks,
         instructions: [const { seccompiler::sock_filter { code: 0, jt: 0, jf: 0, k: 0 } }; 256],
     };

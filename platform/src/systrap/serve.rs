@@ -5,13 +5,16 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use abi::boot::{CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_HOSTCALL, SHARED_GPA, SYSTRAP_PHYSMAP};
+use abi::boot::{
+    CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_HOSTCALL, SHARED_GPA, SYSTRAP_CRASH_GPA, SYSTRAP_PHYSMAP,
+    SYSTRAP_START_GPA,
+};
 use abi::hostcall::{HostCallBlock, Request};
 use abi::systrap::{CALL_DONE, CALL_REQUEST, CPU_CALL_STATE, CPU_KICK};
 
+use super::SystrapMachine;
 use super::sentry::{EXIT_CRASH, EXIT_GATE};
 use super::stubs::{Gone, Stubs};
-use super::{CRASH_GPA, START_GPA, SystrapMachine};
 use crate::host::Served;
 use crate::memory::{GuestMemory, OutOfRange, errno};
 use crate::{Error, Events, HostServices, Outcome};
@@ -98,7 +101,7 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<(), Error
 impl Broker {
     /// Lets the thread of a vCPU begin.
     fn start(&self, cpu: u32) {
-        if let Ok(word) = self.memory.word(START_GPA + 4 * u64::from(cpu)) {
+        if let Ok(word) = self.memory.word(SYSTRAP_START_GPA + 4 * u64::from(cpu)) {
             word.store(1, Ordering::SeqCst);
             futex_wake(word);
         }
@@ -116,6 +119,7 @@ impl Broker {
                 futex_wait(state, now);
                 continue;
             }
+            self.services.count_exit();
             if let Err(OutOfRange) = self.serve_one(at) {
                 self.finish(&Outcome::Failed(format!("vCPU {cpu} has no area")));
             }
@@ -195,8 +199,8 @@ impl Broker {
     }
 
     fn crash(&self) -> Result<String, OutOfRange> {
-        let words: [u64; 5] = self.memory.read_struct(CRASH_GPA)?;
-        let registers: [u64; 23] = self.memory.read_struct(CRASH_GPA + 64)?;
+        let words: [u64; 5] = self.memory.read_struct(SYSTRAP_CRASH_GPA)?;
+        let registers: [u64; 23] = self.memory.read_struct(SYSTRAP_CRASH_GPA + 64)?;
         let [_, signal, code, address, call] = words;
         let mut text =
             format!("the sentry process crashed: signal {signal}, code {code}, address {address:#x}");

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use abi::PAGE_SIZE;
-use abi::systrap::{STUB_AREA, STUB_AREA_SIZE, STUB_KICK_SIGNAL, STUB_MEMFD};
+use abi::systrap::{STUB_AREA, STUB_AREA_SIZE, STUB_MEMFD, STUB_SIGNALS};
 
 use super::raw;
 use super::stub::{self, Entries, SPAWNER_CODE, SPAWNER_DATA};
@@ -18,16 +18,6 @@ use crate::memory::errno;
 
 /// Descriptors from here up are used while the lower ones are arranged.
 const SPARE_FD: libc::c_int = 100;
-/// Signals that stop a stub.
-const SIGNALS: [libc::c_int; 7] = [
-    libc::SIGSYS,
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGFPE,
-    libc::SIGILL,
-    libc::SIGTRAP,
-    STUB_KICK_SIGNAL as libc::c_int,
-];
 
 /// Forks a spawner that takes its commands from `commands` and whose stubs map `frames`. Returns the listener of its
 /// stubs. The process must have one thread.
@@ -113,9 +103,11 @@ fn become_spawner(
 /// of it: it has no such stack.
 fn set_handlers() -> Result<(), Error> {
     let entries = Entries::new();
-    for signal in SIGNALS {
-        let flags = (libc::SA_SIGINFO | libc::SA_ONSTACK) as u64;
-        raw::set_handler(signal, entries.handler, flags, entries.restorer)?;
+    for signal in STUB_SIGNALS {
+        // In a handler all are blocked but SIGSYS, by which a stub gets a new signal frame.
+        let flags = (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER) as u64;
+        let blocked = !(1 << (libc::SIGSYS - 1));
+        raw::set_handler(signal, entries.handler, flags, entries.restorer, blocked)?;
     }
     let stack = libc::stack_t {
         ss_sp: (STUB_AREA + PAGE_SIZE) as *mut libc::c_void,
@@ -126,7 +118,7 @@ fn set_handlers() -> Result<(), Error> {
     let done = unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) };
     check(done, "setting the stack of stubs (sigaltstack)")?;
     // Only those signals reach a stub; the ones of a terminal or a caller are for others.
-    raw::block_all_but(&SIGNALS)
+    raw::block_all_but(&STUB_SIGNALS)
 }
 
 /// Puts data and code of the spawner, and the code of the stubs, at their addresses.

@@ -30,6 +30,8 @@ pub fn serve(task: Arc<Task>, ctx: UserContext) {
             continue;
         }
         enter(&current);
+        // What waited for this vCPU to let go of it, if anything did.
+        crate::mm::quarantine::drain();
         handle(&current);
     }
 }

@@ -1,13 +1,15 @@
-//! Frames that wait for their grace period: a program on another vCPU may still reach them.
+//! Frames that wait for their grace period: a program may still reach them, on another vCPU or, under `systrap`, in a
+//! stub that has not unmapped them yet.
 
 use crate::arch::pgtable::{Removed, Space};
 use crate::arch::port;
+use crate::arch::systrap::Holders;
 use crate::sync::SpinLock;
 use alloc::collections::VecDeque;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 struct Batch {
-    space: u64,
+    holders: Holders,
     generation: u64,
     frames: Removed,
 }
@@ -15,8 +17,10 @@ struct Batch {
 static BATCHES: SpinLock<VecDeque<Batch>> = SpinLock::new(VecDeque::new());
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
-/// Waiting frames beyond which the vCPUs that hold them up are kicked.
-const KICK_ABOVE: usize = 4096;
+/// Waiting frames beyond which those who hold them up are hurried.
+const HURRY_ABOVE: usize = 4096;
+/// Batches that are looked at in vain at a time.
+const MAX_VAIN: usize = 8;
 
 /// Takes frames whose translations were removed from `space`; makes the removal visible to other vCPUs and drops
 /// the frames once none can reach them.
@@ -26,29 +30,34 @@ pub fn retire(space: &Space, frames: Removed) {
     }
     port::flush_remote(space);
     let generation = port::next_generation();
-    if port::grace_passed(space.id(), generation) {
+    let holders = space.holders();
+    if holders.gone(generation) {
         drop(frames);
         return;
     }
     let waiting = WAITING.fetch_add(frames.len(), Ordering::Relaxed) + frames.len();
-    BATCHES.lock().push_back(Batch { space: space.id(), generation, frames });
-    if waiting > KICK_ABOVE {
-        port::kick_holders(space.id(), generation);
+    if waiting > HURRY_ABOVE {
+        holders.hurry(generation, false);
     }
+    BATCHES.lock().push_back(Batch { holders, generation, frames });
     drain();
 }
 
 /// Drops the frames whose grace period has passed.
 pub fn drain() {
-    while WAITING.load(Ordering::Relaxed) != 0 {
+    let mut vain = 0;
+    while vain < MAX_VAIN && WAITING.load(Ordering::Relaxed) != 0 {
         let batch = {
             let mut batches = BATCHES.lock();
-            match batches.front() {
-                Some(first) if port::grace_passed(first.space, first.generation) => batches.pop_front(),
-                _ => None,
+            let Some(batch) = batches.pop_front() else { return };
+            if !batch.holders.gone(batch.generation) {
+                // The others do not wait for this one.
+                batches.push_back(batch);
+                vain += 1;
+                continue;
             }
+            batch
         };
-        let Some(batch) = batch else { return };
         WAITING.fetch_sub(batch.frames.len(), Ordering::Relaxed);
         drop(batch.frames);
     }
@@ -59,11 +68,12 @@ pub fn waiting() -> usize {
     WAITING.load(Ordering::Relaxed)
 }
 
-/// Kicks whoever holds frames up and drops what it can: memory is short.
+/// Hurries whoever holds frames up and drops what it can: memory is short.
 pub fn hurry() {
-    let first = BATCHES.lock().front().map(|b| (b.space, b.generation));
-    if let Some((space, generation)) = first {
-        port::kick_holders(space, generation);
+    for _ in 0..MAX_VAIN {
+        let Some(batch) = BATCHES.lock().pop_front() else { return };
+        batch.holders.hurry(batch.generation, true);
+        BATCHES.lock().push_back(batch);
     }
     drain();
 }

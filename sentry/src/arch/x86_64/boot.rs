@@ -40,6 +40,7 @@ pub(super) extern "C" fn start(info: *const BootInfo, cpu: u64) -> ! {
         crate::kernel::boot::run_secondary()
     }
     if restored {
+        super::stack::restored();
         crate::kernel::freeze::restored(info)
     }
     assert!(info.version == abi::HOST_INTERFACE_VERSION, "host interface version {}", info.version);

@@ -5,12 +5,13 @@
 //! entries that are not present: a frame that the program may not touch now (PROT_NONE).
 
 use super::port::{self, Flavour};
-use super::systrap::Stub;
+use super::systrap::{Holders, Stubs};
 use crate::errno::{Errno, Result};
 use crate::mm::frames::{self, FrameRef, physmap};
 use crate::sync::{Once, SpinLock};
 use abi::boot::KVM_STACKS;
 use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -240,9 +241,9 @@ pub struct Space {
     kin: u64,
     tables: AtomicU32,
     invalidations: AtomicU64,
-    /// `systrap`: what was taken away last, and the stub of each vCPU.
+    /// `systrap`: what was taken away last, and the stubs.
     recent: SpinLock<Recent>,
-    stubs: SpinLock<Vec<Option<Stub>>>,
+    stubs: Option<Arc<Stubs>>,
 }
 
 /// Ranges of the last invalidations, for stubs that unmap them one by one.
@@ -283,7 +284,7 @@ impl Space {
             tables: AtomicU32::new(tables),
             invalidations: AtomicU64::new(1),
             recent: SpinLock::new(Recent { ranges: [(0, 0); RECENT] }),
-            stubs: SpinLock::new(Vec::new()),
+            stubs: (port::flavour() == Flavour::Systrap).then(|| Arc::new(Stubs::new())),
         }
     }
 
@@ -327,22 +328,19 @@ impl Space {
 
     /// `systrap`: nobody runs in this space any more, and its frames are about to be freed.
     pub fn release_stubs(&self) {
-        let stubs = core::mem::take(&mut *self.stubs.lock());
-        super::systrap::release(stubs);
-    }
-
-    /// Takes the stub of a vCPU, to run in it.
-    pub(super) fn take_stub(&self, cpu: usize) -> Option<Stub> {
-        self.stubs.lock().get_mut(cpu)?.take()
-    }
-
-    /// Puts it back.
-    pub(super) fn put_stub(&self, cpu: usize, stub: Stub) {
-        let mut stubs = self.stubs.lock();
-        while stubs.len() <= cpu {
-            stubs.push(None);
+        if let Some(stubs) = &self.stubs {
+            stubs.release();
         }
-        stubs[cpu] = Some(stub);
+    }
+
+    /// `systrap`: its stubs.
+    pub(super) fn stubs(&self) -> Option<&Stubs> {
+        self.stubs.as_deref()
+    }
+
+    /// Who may still reach frames after they were taken out of the tables.
+    pub fn holders(&self) -> Holders {
+        Holders::new(self.id, self.stubs.clone())
     }
 
     fn table(&self, va: u64, level: u32, make: bool) -> Result<Option<u64>> {

@@ -92,6 +92,11 @@ pub fn next_generation() -> u64 {
     GENERATION.fetch_add(1, Ordering::SeqCst) + 1
 }
 
+/// The generation that is current.
+pub(super) fn generation() -> u64 {
+    GENERATION.load(Ordering::SeqCst)
+}
+
 /// Runs the program until it enters the kernel: `ctx.vector` says why.
 ///
 /// Before that this vCPU runs a flush of its own if translations of `space` were taken away since its last one.
@@ -99,7 +104,7 @@ pub fn enter_user(ctx: &mut UserContext, space: &Space, fpu: &mut FpuState, base
     let this = cpu::this();
     // The generation is published first: whoever takes translations away after the check below sees that this vCPU
     // may use them, and kicks or waits.
-    this.user_generation.store(GENERATION.load(Ordering::SeqCst), Ordering::SeqCst);
+    this.user_generation.store(generation(), Ordering::SeqCst);
     fence(Ordering::SeqCst);
     let invalidations = space.invalidations();
     if this.flushed.load(Ordering::Relaxed) != invalidations {

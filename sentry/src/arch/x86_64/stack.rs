@@ -16,6 +16,8 @@ const STACK_ORDER: u8 = 3;
 const STACK_SIZE: u64 = PAGE_SIZE << STACK_ORDER;
 /// Distance between stacks under `kvm`: what lies between is never mapped, so an overflow is a double fault.
 const STRIDE: u64 = 2 * STACK_SIZE;
+/// Lowest pages of stacks under `systrap`, which cannot be reached: an overflow ends the sentry process.
+static GUARDS: SpinLock<Vec<u64>> = SpinLock::new(Vec::new());
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 static SPARE: SpinLock<Vec<u64>> = SpinLock::new(Vec::new());
@@ -32,7 +34,14 @@ impl Stack {
         }
         let block = frames::alloc_kernel_or_fail(STACK_ORDER)?;
         if port::flavour() == Flavour::Systrap {
-            return Some(Self { top: block.expose_provenance() as u64 + STACK_SIZE });
+            let base = block.expose_provenance() as u64;
+            if !super::systrap::forbid_page(base) {
+                // SAFETY: allocated just now with this order; nobody else knows of it.
+                unsafe { frames::free_kernel(block, STACK_ORDER) };
+                return None;
+            }
+            GUARDS.lock().push(base);
+            return Some(Self { top: base + STACK_SIZE });
         }
         let base = KVM_STACKS + NEXT.fetch_add(1, Ordering::Relaxed) * STRIDE + STACK_SIZE;
         let gpa = frames::gpa_of(block);
@@ -40,6 +49,15 @@ impl Stack {
             pgtable::map_kernel(base + page * PAGE_SIZE, gpa + page * PAGE_SIZE)?;
         }
         Some(Self { top: base + STACK_SIZE })
+    }
+}
+
+/// After a restore under `systrap`: the new sentry process has all its memory.
+pub(super) fn restored() {
+    for base in GUARDS.lock().iter() {
+        if !super::systrap::forbid_page(*base) {
+            crate::warn!("a kernel stack has no guard page");
+        }
     }
 }
 

@@ -1,0 +1,202 @@
+//! The stubs of an address space, one for each vCPU that has run it, and the spare ones of each vCPU.
+//!
+//! That a stub is stopped is only its word: a program can write the control words. So frames that were taken out of
+//! the page tables are not free before every stub of the space has unmapped them, which the sentry knows
+//! ([`Stub::flush`]), or is gone.
+
+use super::stub::Stub;
+use crate::arch::x86_64::{cpu, port};
+use crate::sync::SpinLock;
+use abi::boot::MAX_CPUS;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Stubs of ended address spaces that a vCPU keeps.
+const MAX_SPARE: usize = 8;
+/// Nothing is mapped there.
+const NOTHING: u64 = u64::MAX;
+
+static SPARE: [SpinLock<Vec<Stub>>; MAX_CPUS] = [const { SpinLock::new(Vec::new()) }; MAX_CPUS];
+
+/// Place of a vCPU's stub.
+enum Slot {
+    None,
+    Idle(Stub),
+    /// A vCPU works with it.
+    Taken,
+}
+
+/// The stubs of an address space.
+pub struct Stubs {
+    slots: [SpinLock<Slot>; MAX_CPUS],
+    /// For each vCPU the generation up to which its stub has unmapped what was taken away, or [`NOTHING`].
+    clean: [AtomicU64; MAX_CPUS],
+}
+
+impl Stubs {
+    /// None yet.
+    pub fn new() -> Self {
+        Self {
+            slots: [const { SpinLock::new(Slot::None) }; MAX_CPUS],
+            clean: [const { AtomicU64::new(NOTHING) }; MAX_CPUS],
+        }
+    }
+
+    /// Whether nothing that was taken away before `generation` began is mapped in any stub.
+    pub fn passed(&self, generation: u64) -> bool {
+        self.clean.iter().take(cpu::count()).all(|clean| clean.load(Ordering::SeqCst) >= generation)
+    }
+
+    fn take_slot(&self, cpu: usize) -> Option<Stub> {
+        loop {
+            let mut slot = self.slots[cpu].lock();
+            match core::mem::replace(&mut *slot, Slot::Taken) {
+                Slot::Idle(stub) => return Some(stub),
+                Slot::None => {
+                    *slot = Slot::None;
+                    return None;
+                }
+                Slot::Taken => {}
+            }
+            drop(slot);
+            // It is being ended.
+            crate::arch::relax();
+        }
+    }
+
+    /// Takes this vCPU's stub to run in it, or one without mappings. `generation` and `invalidations` are those of
+    /// before. `None`: there is no process to be had.
+    pub(super) fn take(&self, generation: u64, invalidations: u64) -> Option<Stub> {
+        let me = cpu::id();
+        if let Some(stub) = self.take_slot(me)
+            && !stub.forget_stale()
+        {
+            return Some(stub);
+        }
+        let stub = spare(invalidations).or_else(|| Stub::spawn(invalidations));
+        let mut slot = self.slots[me].lock();
+        *slot = if stub.is_some() { Slot::Taken } else { Slot::None };
+        let clean = if stub.is_some() { generation } else { NOTHING };
+        self.clean[me].store(clean, Ordering::SeqCst);
+        stub
+    }
+
+    /// The stub that this vCPU has taken has unmapped what was taken away before `generation` began.
+    pub(super) fn set_clean(&self, generation: u64) {
+        self.clean[cpu::id()].store(generation, Ordering::SeqCst);
+    }
+
+    /// Puts the stub back that was taken; a dead one is ended.
+    pub(super) fn put(&self, stub: Stub) {
+        self.put_slot(cpu::id(), stub);
+    }
+
+    fn put_slot(&self, cpu: usize, stub: Stub) {
+        if !stub.is_dead() {
+            *self.slots[cpu].lock() = Slot::Idle(stub);
+            return;
+        }
+        stub.end();
+        let mut slot = self.slots[cpu].lock();
+        *slot = Slot::None;
+        self.clean[cpu].store(NOTHING, Ordering::SeqCst);
+    }
+
+    /// Ends the stubs that may have something mapped from before `generation` and that nobody works with; this vCPU's
+    /// too where `own` says so. Others are clean when their vCPUs run the program again.
+    pub fn end_idle(&self, generation: u64, own: bool) {
+        for cpu in 0..cpu::count() {
+            if self.clean[cpu].load(Ordering::SeqCst) >= generation || (cpu == cpu::id() && !own) {
+                continue;
+            }
+            let mut stub = {
+                let mut slot = self.slots[cpu].lock();
+                match core::mem::replace(&mut *slot, Slot::Taken) {
+                    Slot::Idle(stub) => stub,
+                    other => {
+                        *slot = other;
+                        continue;
+                    }
+                }
+            };
+            if stub.forget_stale() {
+                *self.slots[cpu].lock() = Slot::None;
+                self.clean[cpu].store(NOTHING, Ordering::SeqCst);
+                continue;
+            }
+            stub.give_up();
+            self.put_slot(cpu, stub);
+        }
+    }
+
+    /// Gives all up; nobody runs in the space any more. This vCPU's is emptied and kept for the next space, those of
+    /// other vCPUs, whose listeners are not this one's, are ended.
+    pub fn release(&self) {
+        for cpu in 0..MAX_CPUS {
+            let Some(stub) = self.take_slot(cpu) else { continue };
+            if !stub.forget_stale() {
+                if cpu == cpu::id() {
+                    keep_or_end(stub);
+                } else {
+                    stub.end();
+                }
+            }
+            *self.slots[cpu].lock() = Slot::None;
+            self.clean[cpu].store(NOTHING, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Default for Stubs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Keeps a stub of this vCPU for the next space, as new, if there is room and it complies.
+fn keep_or_end(mut stub: Stub) {
+    let spares = &SPARE[cpu::id()];
+    if spares.lock().len() < MAX_SPARE && stub.clear() {
+        spares.lock().push(stub);
+    } else {
+        stub.end();
+    }
+}
+
+fn spare(invalidations: u64) -> Option<Stub> {
+    loop {
+        let stub = SPARE[cpu::id()].lock().pop()?;
+        if !stub.forget_stale() {
+            return Some(stub.reuse(invalidations));
+        }
+    }
+}
+
+/// Who may still reach frames that were taken out of an address space: see [`crate::mm::quarantine`].
+pub struct Holders {
+    space: u64,
+    stubs: Option<alloc::sync::Arc<Stubs>>,
+}
+
+impl Holders {
+    /// Those of a space; its stubs where it has any.
+    pub fn new(space: u64, stubs: Option<alloc::sync::Arc<Stubs>>) -> Self {
+        Self { space, stubs }
+    }
+
+    /// Whether none can reach what was taken away before `generation` began.
+    pub fn gone(&self, generation: u64) -> bool {
+        match &self.stubs {
+            Some(stubs) => stubs.passed(generation),
+            None => port::grace_passed(self.space, generation),
+        }
+    }
+
+    /// Lets them go sooner; `all`: those too that go by themselves when this vCPU goes back to its program.
+    pub fn hurry(&self, generation: u64, all: bool) {
+        port::kick_holders(self.space, generation);
+        if let Some(stubs) = &self.stubs {
+            stubs.end_idle(generation, all);
+        }
+    }
+}
