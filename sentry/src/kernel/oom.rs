@@ -11,6 +11,8 @@ use core::sync::atomic::Ordering;
 
 /// How long a process that was killed gets to give its memory back before the next is chosen, ns.
 const PATIENCE_NS: u64 = 2 * crate::time::NS;
+/// Frames that are enough to try again.
+const ENOUGH: usize = 64;
 /// A moment, ns.
 const MOMENT_NS: u64 = 1_000_000;
 
@@ -21,13 +23,29 @@ struct Victim {
 
 static VICTIM: SpinLock<Option<Victim>> = SpinLock::new(None);
 
+/// Whether the running task may wait for memory: not one that is dying itself.
+pub fn may_wait() -> bool {
+    sched::current().is_some_and(|task| !task.killed() && !task.group.exiting())
+}
+
 /// A task needs memory that is not there: makes some, or waits a moment for a process that is dying. The task may be
 /// the one that dies.
 pub fn relieve() {
     crate::mm::quarantine::hurry();
-    if memfs::shrink_all() != 0 {
+    sched::release_space();
+    if room() || memfs::shrink_all() != 0 {
         return;
     }
+    // An idle vCPU may still have the tables of a process loaded that has ended, and with them its frames.
+    sched::rouse_idle();
+    wait_a_moment();
+    if !room() {
+        relieve_by_force();
+    }
+}
+
+/// The same where it is processes of the host that lack.
+pub fn relieve_by_force() {
     let now = crate::time::monotonic_ns();
     let dying = VICTIM.lock().as_ref().is_some_and(|victim| {
         now.saturating_sub(victim.since) < PATIENCE_NS
@@ -39,9 +57,20 @@ pub fn relieve() {
         let _ = signal::send_group(&group, SigInfo::kernel(signal::SIGKILL));
         group.start_exit(signal::SIGKILL as i32);
     }
+    wait_a_moment();
+}
+
+fn wait_a_moment() {
     if !sched::interrupted() {
-        let _ = wait::wait_until(&[], Some(now + MOMENT_NS), || None::<()>);
+        let until = crate::time::monotonic_ns() + MOMENT_NS;
+        let _ = wait::wait_until(&[], Some(until), || None::<()>);
     }
+}
+
+/// Whether there is some memory again.
+fn room() -> bool {
+    let (used, limit) = frames::usage();
+    used + ENOUGH <= limit
 }
 
 /// The process that uses most, weighed by its oom_score_adj; one that may not be killed (-1000) is left out.

@@ -4,7 +4,7 @@ use super::sched;
 use super::signal::{self, SigInfo};
 use super::task::{CurrentTask, Task};
 use super::{deliver, freeze};
-use crate::arch::context::VECTOR_SYSCALL;
+use crate::arch::context::{VECTOR_NO_MEMORY, VECTOR_SYSCALL};
 use crate::arch::{UserContext, cpu, fpu, port};
 use crate::mm::{AccessKind, FaultError};
 use crate::syscalls;
@@ -59,6 +59,7 @@ fn handle(current: &CurrentTask) {
     };
     match vector {
         VECTOR_SYSCALL => syscalls::serve(current),
+        VECTOR_NO_MEMORY => super::oom::relieve_by_force(),
         14 => page_fault(current, error, cr2),
         v if v >= 32 => interrupt(v),
         v => exception(current, v, error),

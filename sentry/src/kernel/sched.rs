@@ -467,8 +467,15 @@ pub fn activate(mm: &Arc<Mm>) {
     drop(old);
 }
 
+/// Lets idle vCPUs go round their loop, where they give up what nobody uses any more.
+pub fn rouse_idle() {
+    let me = cpu::id();
+    let idle = |cpu: &usize| *cpu != me && CPUS[*cpu].idle.load(Ordering::SeqCst);
+    (0..cpu::count()).filter(idle).for_each(port::kick);
+}
+
 /// Gives up the loaded address space, if nobody else uses it any more.
-fn release_space() {
+pub fn release_space() {
     let cpu = this();
     let mut active = cpu.active.lock();
     if active.as_ref().is_some_and(|mm| Arc::strong_count(mm) == 1) {

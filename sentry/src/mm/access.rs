@@ -6,6 +6,7 @@ use super::frames::FrameRef;
 use super::io::{Sink, Source};
 use super::space::Mm;
 use crate::errno::{Errno, Result};
+use crate::kernel::oom;
 use abi::PAGE_SIZE;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -42,7 +43,12 @@ impl Mm {
                 }
             }
             let kind = if write { AccessKind::Write } else { AccessKind::Read };
-            self.fault(address, kind).map_err(errno)?;
+            match self.fault(address, kind) {
+                Ok(()) => {}
+                // As for a program's own fault: somebody gives memory up.
+                Err(FaultError::NoMemory) if oom::may_wait() => oom::relieve(),
+                Err(e) => return Err(errno(e)),
+            }
         }
     }
 

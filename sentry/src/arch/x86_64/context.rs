@@ -4,6 +4,8 @@ use abi::boot::{SEL_USER_CODE, SEL_USER_DATA};
 
 /// Vector number that stands for SYSCALL in [`UserContext::vector`].
 pub const VECTOR_SYSCALL: u64 = 256;
+/// Stands for a program that could not run, since the host had no memory or process for it: it may be tried again.
+pub const VECTOR_NO_MEMORY: u64 = 257;
 /// Flags that a program may have set: the arithmetic flags, TF, DF, NT, RF, AC, ID.
 pub const USER_FLAGS: u64 = 0x0025_4dd5;
 /// Flags that are always set in ring 3: IF, and bit 1.

@@ -14,7 +14,7 @@ pub use self::stubs::{Holders, Stubs};
 use self::frame::Frame;
 use self::host::{futex_wait, futex_wait_two, futex_wake};
 use super::bases::Bases;
-use super::context::{UserContext, VECTOR_SYSCALL};
+use super::context::{UserContext, VECTOR_NO_MEMORY, VECTOR_SYSCALL};
 use super::cpu;
 use super::fpu::FpuState;
 use super::pgtable::Space;
@@ -98,8 +98,9 @@ pub(super) fn enter(ctx: &mut UserContext, space: &Space, fpu: &mut FpuState, ba
     // Both are read before the stub is brought up to date: what is taken away later is of a later generation.
     let generation = port::generation();
     let Some(mut stub) = stubs.take(generation, space.invalidations()) else {
-        // No process for it: the program cannot run. As if it were out of memory.
-        return died(ctx);
+        // No process for it: the program cannot run until others end.
+        ctx.vector = VECTOR_NO_MEMORY;
+        return;
     };
     stub.flush(space);
     if !stub.is_dead() {
