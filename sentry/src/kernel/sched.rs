@@ -532,6 +532,11 @@ pub fn tick(preempt: bool) {
     arm();
 }
 
+/// Whether a vCPU has nothing to do.
+pub fn any_idle() -> bool {
+    IDLE_CPUS.load(Ordering::Relaxed) != 0
+}
+
 fn kick_idle() {
     let me = cpu::id();
     if let Some(cpu) = (0..cpu::count()).find(|c| *c != me && CPUS[*c].idle.load(Ordering::SeqCst)) {
