@@ -438,6 +438,12 @@ impl ThreadGroup {
             super::boot::init_ended(status);
             return;
         }
+        let Some(parent) = parent else {
+            // Its parent is outside of the container.
+            self.reap();
+            super::join::ended(self.pid, status);
+            return;
+        };
         let (code, value) = match status & 0x7f {
             0 => (c::CLD_EXITED as i32, status >> 8 & 0xff),
             signal if status & 0x80 != 0 => (c::CLD_DUMPED as i32, signal),
@@ -445,12 +451,10 @@ impl ThreadGroup {
         };
         if ignored {
             self.reap();
-            if let Some(parent) = parent {
-                parent.child_queue.wake(Events::IN);
-            }
+            parent.child_queue.wake(Events::IN);
         } else if exit_signal == c::SIGCHLD {
             self.tell_parent(code, value);
-        } else if let Some(parent) = parent {
+        } else {
             if exit_signal != 0 {
                 let _ = signal::send_group(&parent, SigInfo::user(exit_signal, code, self.pid, 0));
             }
