@@ -20,6 +20,8 @@ pub mod read_write;
 pub mod sched;
 pub mod signal;
 pub mod signalfd;
+pub mod socket;
+pub mod socket_message;
 pub mod stat;
 pub mod table;
 pub mod time;
