@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod loader;
 pub mod log;
 pub mod mm;
+pub mod net;
 #[allow(unsafe_code)]
 pub mod sync;
 pub mod syscalls;

@@ -22,6 +22,8 @@ pub mod rlimit;
 pub mod sched;
 pub mod signal;
 pub mod signalfd;
+pub mod socket;
+pub mod socket_message;
 pub mod stat;
 pub mod table;
 pub mod time;

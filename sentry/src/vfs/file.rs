@@ -165,6 +165,11 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::ENODEV)
     }
 
+    /// Whether a write that answers EPIPE brings SIGPIPE too.
+    fn signals_pipe(&self) -> bool {
+        true
+    }
+
     /// The last reference to the description went away.
     fn release(&self, file: &OpenFile) {}
 
@@ -245,11 +250,13 @@ impl OpenFile {
 
     fn make(path: Path, ops: Arc<dyn FileOps>, flags: u32, counted_writer: bool) -> Arc<Self> {
         let keep = !(c::O_CREAT | c::O_EXCL | c::O_NOCTTY | c::O_TRUNC | c::O_CLOEXEC);
+        // It says that the file was opened by a name: sockets were not.
+        let large = if path.dentry.kind() == c::S_IFSOCK { 0 } else { c::O_LARGEFILE };
         Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             path,
             ops,
-            flags: AtomicU32::new(flags & keep | c::O_LARGEFILE),
+            flags: AtomicU32::new(flags & keep | large),
             pos: Mutex::new(0),
             owner: SpinLock::new(SignalOwner::default()),
             counted_writer,

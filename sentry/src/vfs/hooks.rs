@@ -308,10 +308,6 @@ pub trait Kernel: Send + Sync {
     /// Blocks this set of signals instead of the caller's own while a call waits (ppoll(2), pselect6(2),
     /// epoll_pwait(2)); the kernel puts the old set back when the call returns, after a handler has run.
     fn temporary_mask(&self, mask: u64) {}
-    /// Text of /proc/net/`name`.
-    fn net_file(&self, name: &str) -> Option<Vec<u8>> {
-        None
-    }
     /// Fills with random bytes.
     fn random(&self, buf: &mut [u8]) {
         crate::host::files::random(buf);

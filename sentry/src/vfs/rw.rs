@@ -127,7 +127,7 @@ pub fn write(
     match done {
         Ok(0) => {}
         Ok(_) => notify::dentry_event(&file.path.dentry, c::IN_MODIFY),
-        Err(Errno::EPIPE) => task.send_signal(c::SIGPIPE),
+        Err(Errno::EPIPE) if file.ops().signals_pipe() => task.send_signal(c::SIGPIPE),
         Err(_) => {}
     }
     done

@@ -2,13 +2,12 @@
 
 use crate::errno::{Errno, Result};
 use crate::fs::synth::{Dir, Entry, Synth};
-use crate::vfs::hooks::kernel;
 use crate::vfs::inode::Inode;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as c;
 
-/// Files, and what they say where there is no network.
+/// Files, and their headings.
 const FILES: &[(&str, &str)] = &[
     ("arp", "IP address       HW type     Flags       HW address            Mask     Device\n"),
     (
@@ -34,7 +33,7 @@ const FILES: &[(&str, &str)] = &[
         "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT                                                       \n",
     ),
     ("snmp", ""),
-    ("sockstat", "sockets: used 0\n"),
+    ("sockstat", ""),
     (
         "tcp",
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode                                                     \n",
@@ -60,7 +59,8 @@ pub struct Net;
 impl Dir for Net {
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         let (name, empty) = FILES.iter().find(|(n, _)| n.as_bytes() == name).ok_or(Errno::ENOENT)?;
-        let text = move || Ok(kernel().net_file(name).unwrap_or_else(|| empty.as_bytes().to_vec()));
+        let text =
+            move || Ok([*empty, &crate::net::proc::lines(name).unwrap_or_default()].concat().into_bytes());
         Ok(Synth::file(0o444, text).fleeting().inode())
     }
     fn list(&self) -> Result<Vec<Entry>> {

@@ -1,0 +1,149 @@
+//! What travels beside data: credentials and descriptors of unix(7), addresses and times of ip(7).
+
+use crate::errno::{Errno, Result};
+use crate::sync::SpinLock;
+use crate::vfs::{OpenFile, hooks};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Most descriptors in one message, SCM_MAX_FD.
+pub const MAX_FILES: usize = 253;
+
+/// Who sent something, struct ucred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Creds {
+    /// Process.
+    pub pid: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Creds {
+    /// What is shown where nobody is known.
+    pub const NOBODY: Self = Self { pid: 0, uid: u32::MAX, gid: u32::MAX };
+
+    /// What SCM_CREDENTIALS says of data sent while nobody had asked for credentials.
+    pub const UNKNOWN: Self = Self { pid: 0, uid: 65534, gid: 65534 };
+
+    /// The caller, with its effective ids.
+    pub fn effective() -> Self {
+        let (pid, _) = hooks::kernel().current().unwrap_or_default();
+        let cred = hooks::kernel().current_cred();
+        cred.map_or(Self { pid, uid: 0, gid: 0 }, |c| Self { pid, uid: c.euid, gid: c.egid })
+    }
+
+    /// The caller, with its real ids: what is attached to data.
+    pub fn real() -> Self {
+        let (pid, _) = hooks::kernel().current().unwrap_or_default();
+        let cred = hooks::kernel().current_cred();
+        cred.map_or(Self { pid, uid: 0, gid: 0 }, |c| Self { pid, uid: c.uid, gid: c.gid })
+    }
+
+    /// As struct ucred.
+    pub fn to_bytes(self) -> [u8; 12] {
+        let mut out = [0; 12];
+        out[..4].copy_from_slice(&self.pid.to_ne_bytes());
+        out[4..8].copy_from_slice(&self.uid.to_ne_bytes());
+        out[8..].copy_from_slice(&self.gid.to_ne_bytes());
+        out
+    }
+}
+
+/// Descriptions in flight, by the user that sent them.
+static IN_FLIGHT: SpinLock<BTreeMap<u32, usize>> = SpinLock::new(BTreeMap::new());
+
+/// Descriptions in flight, SCM_RIGHTS.
+pub struct Rights {
+    files: Vec<Arc<OpenFile>>,
+    uid: u32,
+}
+
+impl Rights {
+    /// Puts descriptions in flight for a user; at most `limit` of its are (RLIMIT_NOFILE), none without.
+    ///
+    /// # Errors
+    /// ETOOMANYREFS.
+    pub fn new(files: Vec<Arc<OpenFile>>, uid: u32, limit: Option<u64>) -> Result<Self> {
+        let mut all = IN_FLIGHT.lock();
+        let count = all.entry(uid).or_default();
+        if limit.is_some_and(|limit| *count as u64 > limit) {
+            return Err(Errno::ETOOMANYREFS);
+        }
+        *count += files.len();
+        Ok(Self { files, uid })
+    }
+
+    /// The descriptions.
+    pub fn files(&self) -> &[Arc<OpenFile>] {
+        &self.files
+    }
+
+    /// Another set of the same, for MSG_PEEK.
+    pub fn duplicate(&self) -> Self {
+        *IN_FLIGHT.lock().entry(self.uid).or_default() += self.files.len();
+        Self { files: self.files.clone(), uid: self.uid }
+    }
+
+    /// Takes them out of flight.
+    pub fn land(mut self) -> Vec<Arc<OpenFile>> {
+        self.uncount();
+        core::mem::take(&mut self.files)
+    }
+
+    fn uncount(&self) {
+        let mut all = IN_FLIGHT.lock();
+        if let Some(count) = all.get_mut(&self.uid) {
+            *count = count.saturating_sub(self.files.len());
+            if *count == 0 {
+                all.remove(&self.uid);
+            }
+        }
+    }
+}
+
+impl Drop for Rights {
+    fn drop(&mut self) {
+        if !self.files.is_empty() {
+            self.uncount();
+            bury(core::mem::take(&mut self.files));
+        }
+    }
+}
+
+static DEAD: SpinLock<Vec<Arc<OpenFile>>> = SpinLock::new(Vec::new());
+static BURYING: AtomicBool = AtomicBool::new(false);
+
+/// Drops descriptions one after the other: a socket that goes may hold others in its queue, in a chain of any
+/// length, and the kernel's stack is small.
+fn bury(files: Vec<Arc<OpenFile>>) {
+    DEAD.lock().extend(files);
+    while !BURYING.swap(true, Ordering::SeqCst) {
+        loop {
+            let next = DEAD.lock().pop();
+            match next {
+                Some(file) => drop(file),
+                None => break,
+            }
+        }
+        BURYING.store(false, Ordering::SeqCst);
+        // What another has left while this one was still seen at work.
+        if DEAD.lock().is_empty() {
+            return;
+        }
+    }
+}
+
+/// What a message brings beside its data, or takes along.
+#[derive(Default)]
+pub struct Control {
+    /// Credentials.
+    pub creds: Option<Creds>,
+    /// Descriptions.
+    pub rights: Option<Rights>,
+    /// Control messages that are ready for the program: level, type, data.
+    pub more: Vec<(u32, u32, Vec<u8>)>,
+}
