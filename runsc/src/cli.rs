@@ -95,7 +95,7 @@ pub enum Command {
     /// Print the state of a container
     State(Id),
     /// Run a further process in a container
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// Send a signal to the first process of a container
     Kill(Kill),
     /// Freeze a container
