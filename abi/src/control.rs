@@ -1,5 +1,6 @@
 //! Commands that come from outside (`runsc start`, `kill`, ...) into the sentry, and what it answers (postcard).
 
+use crate::spec::ProcessSpec;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,27 @@ pub enum Request {
         signal: i32,
         /// Every process of the container.
         all: bool,
+    },
+    /// Starts a further process in the container. Its streams are the descriptors that came with the command, in order:
+    /// `stream` of each [`StreamSpec`](crate::spec::StreamSpec) is an index into these, which the VMM replaces. Answered
+    /// by [`Answer::Started`]; [`Reply::Exited`] follows.
+    Exec {
+        /// The process.
+        process: ProcessSpec,
+        /// Kill it when the connection that started it closes.
+        tied: bool,
+    },
+    /// Sends a signal to a process that [`Exec`](Self::Exec) has started.
+    Signal {
+        /// Its process id in the container.
+        pid: u32,
+        /// Signal number.
+        signal: i32,
+    },
+    /// The terminal of a process that [`Exec`](Self::Exec) has started may have another size.
+    Resize {
+        /// Its process id in the container.
+        pid: u32,
     },
     /// Switches the system-call trace.
     Strace {
@@ -53,6 +75,13 @@ pub enum Reply {
         /// Its result.
         result: Result<Answer, Failure>,
     },
+    /// The process that the command with this number has started has ended.
+    Exited {
+        /// Number of the command.
+        id: u64,
+        /// Its wait status.
+        status: i32,
+    },
     /// The container's root and mounts are made and its program is found and loaded: `create` is complete.
     Created {
         /// Why it failed, where it did.
@@ -65,6 +94,8 @@ pub enum Reply {
 pub enum Answer {
     /// Nothing to say.
     Ok,
+    /// Process id in the container of a process that was started.
+    Started(u32),
     /// Processes of the container.
     Processes(Vec<ProcessInfo>),
     /// What the saved memory belongs to.

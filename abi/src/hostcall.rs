@@ -317,6 +317,11 @@ host_calls! {
         /// Where the struct lies.
         gpa,
     }
+    /// Closes a stream that nothing in the container refers to any more; its number may be given to another. Returns 0.
+    StreamClose = 38 {
+        /// Index of the stream.
+        stream,
+    }
     /// Takes the next control command: serialised [`Command`](crate::control::Command). Returns its length, or
     /// `-EAGAIN` where there is none.
     ControlReceive = 48 {

@@ -13,8 +13,8 @@
 //! A stub has one thread. Its signal handlers run on an alternate stack inside its area ([`STUB_AREA`]), so that the
 //! kernel writes the program's registers where the sentry reads them. It talks through [`StubControl`]:
 //!
-//! * it stores the address of the `ucontext` and the signal, sets `state` to [`STATE_STOPPED`], wakes, and waits
-//!   while `state` is that;
+//! * it stores the address of the `ucontext` and the signal, sets `state` to [`STATE_STOPPED`], wakes the sentry if
+//!   `sentry_waits`, looks `spins` times for a new state, then sets `stub_waits` and waits in futex(2);
 //! * [`STATE_RUN`]: it loads FS and GS base and returns from the signal: the program runs;
 //! * [`STATE_OPERATE`]: it makes the system call in `operation` (number and six arguments) at the one instruction
 //!   where the filter lets it. Whoever calls there goes on in the stub's own code: the result is stored, then it is
@@ -88,8 +88,12 @@ pub struct StubControl {
     pub operation: [u64; 7],
     /// Its result.
     pub result: i64,
-    /// Turns that the stub spins for a new state before it waits in futex(2).
+    /// Turns that the stub looks for a new state before it waits in futex(2).
     pub spins: u64,
+    /// Not 0: the stub waits in futex(2), or is about to look at `state` once more and then wait.
+    pub stub_waits: u32,
+    /// The same of the sentry.
+    pub sentry_waits: u32,
 }
 
 /// Offset in a vCPU's area (in the page of the host-call block) of the word through which host calls go.
@@ -102,3 +106,8 @@ pub const CALL_REQUEST: u32 = 1;
 pub const CALL_DONE: u32 = 2;
 /// Offset of the word that is set to 1 and woken to interrupt a vCPU, by the broker or another vCPU.
 pub const CPU_KICK: u64 = 0x104;
+/// Offset of a quadword: the CPU that this vCPU's thread and stubs run on, as a mask.
+pub const CPU_HOME: u64 = 0x108;
+/// Offset of a quadword: another CPU, on which a stub can run while the vCPU's thread looks at its control words all
+/// the time; 0 where there is none.
+pub const CPU_AWAY: u64 = 0x110;

@@ -5,6 +5,7 @@
 pub mod bundle;
 pub mod cgroup;
 mod error;
+pub mod exec;
 pub mod hooks;
 pub mod launch;
 pub mod mounts;

@@ -94,8 +94,16 @@ pub enum Command {
     Start(Id),
     /// Print the state of a container
     State(Id),
+    /// Run a further process in a container
+    Exec(Exec),
     /// Send a signal to the first process of a container
     Kill(Kill),
+    /// Freeze a container
+    Pause(Id),
+    /// Let a paused container run on
+    Resume(Id),
+    /// List the processes of a container
+    Ps(Ps),
     /// Delete a container
     Delete(Delete),
     /// List containers
@@ -182,7 +190,11 @@ impl Command {
             Self::Create(_) => "create",
             Self::Start(_) => "start",
             Self::State(_) => "state",
+            Self::Exec(_) => "exec",
             Self::Kill(_) => "kill",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::Ps(_) => "ps",
             Self::Delete(_) => "delete",
             Self::List(_) => "list",
             Self::Do(_) => "do",
@@ -242,6 +254,93 @@ pub struct Run {
     /// Accepted for compatibility
     #[arg(long, hide = true)]
     pub no_subreaper: bool,
+}
+
+/// Options of `exec`.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// Socket that receives the master of the process's terminal
+    #[arg(long, value_name = "PATH")]
+    pub console_socket: Option<PathBuf>,
+    /// Working directory of the process
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<String>,
+    /// Variable of the process's environment
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Give the process a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// User of the process
+    #[arg(short, long, value_name = "UID[:GID]")]
+    pub user: Option<String>,
+    /// Further group of the process
+    #[arg(short = 'g', long, value_name = "GID")]
+    pub additional_gids: Vec<u32>,
+    /// File with the process, as config.json has it
+    #[arg(short, long, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Return when the process runs
+    #[arg(short, long)]
+    pub detach: bool,
+    /// File that the id of the process that stands for it is written to
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Accepted for compatibility
+    #[arg(long, hide = true)]
+    pub process_label: Option<String>,
+    /// Accepted for compatibility
+    #[arg(long, hide = true)]
+    pub apparmor: Option<String>,
+    /// Keep the process from gaining privileges
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Capability that the process gets too
+    #[arg(short, long, value_name = "CAP")]
+    pub cap: Vec<String>,
+    /// Number of descriptors beyond standard error that the process gets
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub preserve_fds: u32,
+    /// Accepted for compatibility: the container has one control group
+    #[arg(long, hide = true)]
+    pub cgroup: Option<String>,
+    /// Start it in a paused container too: it runs once that is resumed
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+    /// Program and its arguments
+    #[arg(
+        required_unless_present = "process",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub command: Vec<String>,
+}
+
+/// Options of `ps`.
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Format
+    #[arg(short, long, value_enum, default_value_t = PsFormat::Table)]
+    pub format: PsFormat,
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+    /// Accepted for compatibility: options of ps(1)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub options: Vec<String>,
+}
+
+/// Format of `ps`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PsFormat {
+    /// Columns.
+    Table,
+    /// A JSON array of the process ids that the host knows.
+    Json,
 }
 
 /// Options of `kill`.

@@ -19,6 +19,9 @@ pub enum Error {
     /// The container could not be made or its program not be started.
     #[error("unable to start container process: {0}")]
     Start(String),
+    /// A further process could not be started in the container.
+    #[error("exec failed: {0}")]
+    Exec(Box<Error>),
     /// The sandbox process failed.
     #[error("sandbox failed: {0}")]
     Sandbox(String),
@@ -50,6 +53,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Exit code of a command that fails so: 255 where `exec` does, as runc's callers expect, else 1.
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Exec(_)) { 255 } else { 1 }
+    }
+
     /// A failed request of the operating system.
     pub fn os(operation: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Os { operation: operation.into(), source: source.into() }

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             log::fatal(&error::plain(&error.to_string()));
-            ExitCode::from(FAILURE)
+            ExitCode::from(error.exit_code())
         }
     }
 }

@@ -86,8 +86,10 @@ pub use native::*;
 #[cfg(not(test))]
 pub use tsc::*;
 
-/// Nanoseconds in a second.
+/// Nanoseconds of a second.
 pub const NS: u64 = 1_000_000_000;
+/// Nanoseconds of a microsecond.
+pub const US: u64 = 1_000;
 
 /// The host's own clocks, for unit tests.
 #[cfg(test)]

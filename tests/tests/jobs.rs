@@ -55,8 +55,8 @@ fn traps_and_signals() {
 #[test]
 fn job_control_without_a_terminal() {
     bash(
-        "set -m; sleep 100 & sleep 200 & jobs | sed 's/sleep/S/'; kill -STOP %1; sleep 0.1; jobs %1; kill -CONT %1; sleep 0.1; jobs -r | wc -l; \
-         kill %1 %2; wait %1; echo $?; wait %2; echo $?; (exit 3) & wait %%; echo $?; sleep 0.05 & fg %+ > /dev/null; echo $?; \
+        "set -m; sleep 100 & p=$!; sleep 200 & q=$!; jobs | sed 's/sleep/S/'; kill -STOP %1; sleep 0.1; jobs %1; kill -CONT %1; sleep 0.1; jobs -r | wc -l; \
+         kill %1 %2; wait $p; echo $?; wait $q; echo $?; (exit 3) & wait $!; echo $?; sleep 0.05 & fg %+ > /dev/null; echo $?; \
          pgid() { ps -o pgid= -p $1 | tr -d ' '; }; sleep 5 & a=$!; sleep 5 & b=$!; [ $(pgid $a) = $a ] && [ $(pgid $b) = $b ] && echo groups; \
          kill -- -$a; wait $a; echo $?; disown $b; jobs; kill $b; set +m; sleep 5 & c=$!; [ $(pgid $c) = $(pgid $$) ] && echo shared; kill $c; \
          sleep 0.5 | sleep 6 & kill -STOP $!; sleep 0.05; kill -KILL $! %1 2>/dev/null; wait 2>/dev/null; echo end; suspend 2>/dev/null; echo $?",

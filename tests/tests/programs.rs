@@ -1,7 +1,12 @@
 //! Real programs of this machine, natively and in the sandbox on each platform, with the machine's own root as the
 //! read-only lower layer: output and exit status must agree.
 
-use runsc_tests::compare;
+use runsc_tests::{Bundle, compare, platforms};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn bash(script: &str) {
     compare(&["/bin/bash", "-c", script], b"");
@@ -114,4 +119,38 @@ fn exit_status_of_programs_that_die() {
         "for s in SEGV TERM KILL ABRT; do bash -c \"ulimit -c 0; kill -$s \\$\\$\" 2>/dev/null; echo $?; done; exit 77",
     );
     compare(&["/usr/bin/perl", "-e", "kill 'KILL', fork || (sleep 10); wait; print $? & 127, \"\\n\""], b"");
+}
+
+/// Programs that only compute keep no other from its turns: sleepers wake, signals arrive, output comes.
+#[test]
+fn spinning_programs_starve_none() {
+    bash(
+        "for i in 1 2 3 4 5 6; do (while :; do :; done) & p=\"$p $!\"; done; for i in $(seq 10); do sleep 0.02; echo $i | cat; done; \
+         kill $p; wait $p; echo $?",
+    );
+}
+
+/// A container of which every vCPU computes dies at once when it is killed.
+#[test]
+fn a_spinning_container_is_killed() {
+    let script = "for i in 1 2 3 4 5 6; do (while :; do :; done) & done; echo ready; while :; do :; done";
+    for platform in platforms() {
+        let bundle = Bundle::new(Path::new("/"), &["/bin/bash", "-c", script]).expect("a bundle");
+        let out = bundle.path().join("out");
+        let mut command = bundle.command(platform, "spin").expect("a command");
+        let file = std::fs::File::create(&out).expect("a file");
+        let mut child = command.stdin(Stdio::null()).stdout(file).spawn().expect("runsc");
+        let start = Instant::now();
+        while std::fs::read_to_string(&out).expect("output").trim_end() != "ready" {
+            assert!(start.elapsed() < LIMIT, "on {platform}: it does not start");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let kill = bundle.runsc(&["kill", "spin", "KILL"]).output().expect("runsc");
+        assert!(kill.status.success(), "{}", String::from_utf8_lossy(&kill.stderr));
+        while child.try_wait().expect("a child").is_none() {
+            assert!(start.elapsed() < LIMIT, "on {platform}: it does not die");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(child.wait().expect("a child").code(), Some(137), "on {platform}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
@@ -12,11 +13,16 @@ use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use abi::boot::PlatformKind;
 
+use abi::spec::ProcessSpec;
+
+use super::streams::{Stream, Streams};
 use super::{Created, fault};
 use crate::memory::GuestMemory;
 
 /// Most bytes of a serialised command or answer.
 pub const MAX_FRAME: u64 = 64 << 10;
+/// Most descriptors that come with a command.
+pub const MAX_FILES: usize = 64;
 /// Most commands that wait for the sentry.
 const MAX_QUEUED: usize = 64;
 
@@ -24,14 +30,18 @@ const MAX_QUEUED: usize = 64;
 pub struct Connection {
     stream: Arc<UnixStream>,
     input: Vec<u8>,
-    /// The last descriptor that came along.
-    file: Option<File>,
+    /// Descriptors that came along and were not used yet.
+    files: VecDeque<OwnedFd>,
 }
 
 /// A command that the sentry has not answered yet.
 struct Waiting {
     stream: Arc<UnixStream>,
     id: u64,
+    /// It starts a process: whether that is killed when the connection closes.
+    starts: Option<bool>,
+    /// The connection has closed.
+    gone: bool,
 }
 
 #[derive(Default)]
@@ -39,6 +49,8 @@ struct State {
     next: u64,
     queue: VecDeque<Vec<u8>>,
     waiting: HashMap<u64, Waiting>,
+    /// Commands that started a process which has not ended, and its process id in the container.
+    running: HashMap<u64, (Waiting, u32)>,
     /// Every vCPU stands at its barrier.
     frozen: bool,
 }
@@ -48,6 +60,7 @@ pub struct Control {
     state: Mutex<State>,
     thawed: Condvar,
     memory: Arc<GuestMemory>,
+    streams: Arc<Streams>,
     machine: Arc<OnceLock<MachineInfo>>,
     sentry: &'static str,
     created: Created,
@@ -72,6 +85,7 @@ impl Control {
     pub fn new(
         created: Created,
         memory: Arc<GuestMemory>,
+        streams: Arc<Streams>,
         machine: Arc<OnceLock<MachineInfo>>,
         sentry: &'static str,
     ) -> Self {
@@ -79,6 +93,7 @@ impl Control {
             state: Mutex::default(),
             thawed: Condvar::new(),
             memory,
+            streams,
             machine,
             sentry,
             created,
@@ -146,9 +161,18 @@ impl Control {
 
     /// Queues a command of a connection for the sentry, and returns whether it did: one that is not for the sentry is
     /// answered at once, and so is one that cannot be kept.
-    fn push(&self, stream: &Arc<UnixStream>, command: Command, file: Option<File>) -> bool {
+    fn push(&self, stream: &Arc<UnixStream>, mut command: Command, files: &mut VecDeque<OwnedFd>) -> bool {
         let outer = command.id;
-        if let Some(result) = self.serve_here(&command.request, file) {
+        let mut starts = None;
+        if let Request::Exec { process, tied } = &mut command.request {
+            starts = Some(*tied);
+            if let Err(failure) = self.adopt(process, files) {
+                send(stream, &Reply::Done { id: outer, result: Err(failure) });
+                return false;
+            }
+        }
+        let file = if matches!(command.request, Request::Save) { files.pop_front() } else { None };
+        if let Some(result) = self.serve_here(&command.request, file.map(File::from)) {
             let thaws = matches!((&command.request, &result), (Request::Thaw, Ok(_)));
             send(stream, &Reply::Done { id: outer, result });
             if thaws {
@@ -165,7 +189,8 @@ impl Control {
         match message {
             Ok(message) if state.queue.len() < MAX_QUEUED && message.len() as u64 <= MAX_FRAME => {
                 state.queue.push_back(message);
-                state.waiting.insert(id, Waiting { stream: Arc::clone(stream), id: outer });
+                let stream = Arc::clone(stream);
+                state.waiting.insert(id, Waiting { stream, id: outer, starts, gone: false });
                 true
             }
             _ => {
@@ -196,16 +221,67 @@ impl Control {
         match postcard::from_bytes::<Reply>(bytes).map_err(|_| libc::EINVAL)? {
             Reply::Created { result } => (self.created)(result),
             Reply::Done { id, result } => {
-                let waiting = self.state().waiting.remove(&id).ok_or(libc::EINVAL)?;
-                send(&waiting.stream, &Reply::Done { id: waiting.id, result });
+                let mut state = self.state();
+                // Nobody waits for the answer to a command of a connection that has closed.
+                let Some(waiting) = state.waiting.remove(&id) else { return Ok(0) };
+                send(&waiting.stream, &Reply::Done { id: waiting.id, result: result.clone() });
+                if let (Some(tied), Ok(Answer::Started(pid))) = (waiting.starts, result) {
+                    if waiting.gone && tied {
+                        state.kill(pid);
+                    }
+                    state.running.insert(id, (waiting, pid));
+                }
+            }
+            Reply::Exited { id, status } => {
+                let ended = self.state().running.remove(&id);
+                if let Some((waiting, _)) = ended {
+                    send(&waiting.stream, &Reply::Exited { id: waiting.id, status });
+                }
             }
         }
         Ok(0)
     }
 
-    /// Forgets the commands of a closed connection.
-    pub fn forget(&self, connection: &Connection) {
-        self.state().waiting.retain(|_, waiting| !Arc::ptr_eq(&waiting.stream, &connection.stream));
+    /// Forgets the commands of a closed connection, and kills the processes that are tied to it. Returns whether a
+    /// command was queued.
+    pub fn forget(&self, connection: &Connection) -> bool {
+        let mut state = self.state();
+        let theirs = |waiting: &Waiting| Arc::ptr_eq(&waiting.stream, &connection.stream);
+        state.waiting.retain(|_, waiting| waiting.starts.is_some() || !theirs(waiting));
+        state.waiting.values_mut().filter(|w| theirs(w)).for_each(|w| w.gone = true);
+        let kills: Vec<u32> = state
+            .running
+            .values()
+            .filter(|(waiting, _)| theirs(waiting) && waiting.starts == Some(true))
+            .map(|(_, pid)| *pid)
+            .collect();
+        kills.iter().for_each(|pid| state.kill(*pid));
+        !kills.is_empty()
+    }
+
+    /// Makes streams of the descriptors that came with a process to start, and puts their numbers into it.
+    fn adopt(&self, process: &mut ProcessSpec, files: &mut VecDeque<OwnedFd>) -> Result<(), Failure> {
+        let failure = |errno, context: &str| Failure { errno, context: context.into() };
+        let count = process.streams.iter().map(|s| s.stream as usize + 1).max().unwrap_or(0);
+        if count > files.len() {
+            return Err(failure(libc::EBADF, "descriptors of the process's streams are missing"));
+        }
+        let mut numbers: Vec<u32> = Vec::new();
+        for (index, fd) in files.drain(..count).enumerate() {
+            let spec = process.streams.iter().find(|s| s.stream as usize == index);
+            let added = spec.and_then(|spec| self.streams.add(Stream::of(fd, spec)));
+            let Some(number) = added else {
+                for number in numbers {
+                    let _ = self.streams.close(u64::from(number));
+                }
+                return Err(failure(libc::EMFILE, "streams of the process"));
+            };
+            numbers.push(number);
+        }
+        for spec in &mut process.streams {
+            spec.stream = numbers[spec.stream as usize];
+        }
+        Ok(())
     }
 }
 
@@ -213,7 +289,7 @@ impl Connection {
     /// A connection that was just accepted.
     pub fn new(stream: UnixStream) -> std::io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream: Arc::new(stream), input: Vec::new(), file: None })
+        Ok(Self { stream: Arc::new(stream), input: Vec::new(), files: VecDeque::new() })
     }
 
     /// The socket.
@@ -225,12 +301,9 @@ impl Connection {
     /// `None` at the end of the connection or where it sent what is no command.
     pub fn input(&mut self, control: &Control) -> Option<bool> {
         let mut chunk = [0; 4096];
-        match self.stream.recv_with_fd(&mut chunk) {
-            Ok((0, _)) => return None,
-            Ok((len, file)) => {
-                self.input.extend_from_slice(&chunk[..len]);
-                self.file = file.or(self.file.take());
-            }
+        match receive(&self.stream, &mut chunk, &mut self.files) {
+            Ok(0) => return None,
+            Ok(len) => self.input.extend_from_slice(&chunk[..len]),
             Err(e) if matches!(e.errno(), libc::EAGAIN | libc::EINTR) => {}
             Err(_) => return None,
         }
@@ -242,10 +315,38 @@ impl Connection {
             }
             let Some(message) = rest.get(..len) else { break };
             let command = postcard::from_bytes::<Command>(message).ok()?;
-            queued |= control.push(&self.stream, command, self.file.take());
+            queued |= control.push(&self.stream, command, &mut self.files);
             self.input.drain(..4 + len);
         }
         Some(queued)
+    }
+}
+
+/// Receives bytes, and descriptors that came along.
+fn receive(
+    stream: &UnixStream,
+    buffer: &mut [u8],
+    files: &mut VecDeque<OwnedFd>,
+) -> Result<usize, vmm_sys_util::errno::Error> {
+    let mut fds = [-1; MAX_FILES];
+    let mut part = [libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }];
+    // SAFETY: the part is `buffer`, which takes any bytes.
+    let (len, count) = unsafe { stream.recv_with_fds(&mut part, &mut fds) }?;
+    // SAFETY: descriptors that were just received and that nobody else owns.
+    files.extend(fds[..count].iter().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }));
+    // What no command takes is closed.
+    files.truncate(MAX_FILES);
+    Ok(len)
+}
+
+impl State {
+    /// Queues SIGKILL for a process that was started.
+    fn kill(&mut self, pid: u32) {
+        self.next += 1;
+        let request = Request::Signal { pid, signal: libc::SIGKILL };
+        if let Ok(message) = postcard::to_allocvec(&Command { id: self.next, request }) {
+            self.queue.push_back(message);
+        }
     }
 }
 

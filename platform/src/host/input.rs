@@ -62,7 +62,7 @@ impl Watcher {
             let fixed = fds.len();
             fds.extend(connections.iter().map(|c| pollfd(c.stream().as_raw_fd(), libc::POLLIN)));
             let armed = self.streams.armed();
-            fds.extend(armed.iter().map(|&(_, fd, events)| pollfd(fd, events)));
+            fds.extend(armed.iter().map(|(_, stream, events)| pollfd(stream.fd.as_raw_fd(), *events)));
             // SAFETY: `fds` is a valid array of that length.
             let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) };
             if ready < 0 {
@@ -80,7 +80,7 @@ impl Watcher {
                 .iter()
                 .zip(from_streams)
                 .filter(|(_, fd)| fd.revents != 0)
-                .map(|(&(i, ..), _)| i)
+                .map(|((index, ..), _)| *index)
                 .collect();
             if !ready.is_empty() {
                 self.streams.disarm(&ready);
@@ -109,7 +109,7 @@ impl Watcher {
                     true
                 }
                 None => {
-                    self.control.forget(connection);
+                    queued |= self.control.forget(connection);
                     false
                 }
             }

@@ -99,8 +99,9 @@ impl HostServices {
         let events: Arc<OnceLock<Arc<dyn Events>>> = Arc::new(OnceLock::new());
         let machine = Arc::new(OnceLock::new());
         let (memory, known) = (Arc::clone(&parts.memory), Arc::clone(&machine));
-        let control = Arc::new(Control::new(parts.created, memory, known, parts.sentry));
         let streams = Arc::new(Streams::new(parts.streams)?);
+        let control =
+            Arc::new(Control::new(parts.created, memory, Arc::clone(&streams), known, parts.sentry));
         input::Watcher {
             streams: Arc::clone(&streams),
             control: Arc::clone(&control),
@@ -244,6 +245,7 @@ impl HostServices {
             Request::StreamTerminal(call) => {
                 self.streams.terminal(memory, call.stream, call.request, call.gpa)
             }
+            Request::StreamClose(call) => self.streams.close(call.stream),
             Request::Frozen(call) => self.control.frozen(call.command),
             Request::ControlReceive(call) => self.control.receive(memory, call.gpa, call.len),
             Request::ControlReply(call) => {

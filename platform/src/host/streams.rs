@@ -5,10 +5,10 @@
 //! allows that; else it is asked with poll(2) before each transfer, which is then small enough not to block.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use abi::hostcall::FileStat;
-use abi::spec::StreamKind;
+use abi::spec::{StreamKind, StreamSpec};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{fault, paths};
@@ -42,11 +42,18 @@ pub struct Stream {
     pub nonblocking: bool,
 }
 
-/// Streams of a sandbox.
+/// Most streams of a sandbox.
+const MAX_STREAMS: usize = 4096;
+
+/// A stream, and the poll(2) bits that the guest waits for.
+struct Slot {
+    stream: Arc<Stream>,
+    interest: i16,
+}
+
+/// Streams of a sandbox, by number.
 pub struct Streams {
-    streams: Vec<Stream>,
-    /// poll(2) bits that the guest waits for, by stream.
-    interest: Mutex<Vec<i16>>,
+    slots: Mutex<Vec<Option<Slot>>>,
     wake: EventFd,
 }
 
@@ -55,16 +62,44 @@ impl Streams {
     pub fn new(streams: Vec<Stream>) -> Result<Self, Error> {
         let wake = EventFd::new(EFD_NONBLOCK)
             .map_err(|source| Error::Os { operation: "making an event descriptor".into(), source })?;
-        let interest = Mutex::new(vec![0; streams.len()]);
-        Ok(Self { streams, interest, wake })
+        let slot = |stream| Some(Slot { stream: Arc::new(stream), interest: 0 });
+        Ok(Self { slots: Mutex::new(streams.into_iter().map(slot).collect()), wake })
     }
 
-    fn get(&self, index: u64) -> Result<&Stream, i32> {
-        usize::try_from(index).ok().and_then(|i| self.streams.get(i)).ok_or(libc::EBADF)
+    fn slots(&self) -> MutexGuard<'_, Vec<Option<Slot>>> {
+        self.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn interest(&self) -> MutexGuard<'_, Vec<i16>> {
-        self.interest.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn get(&self, index: u64) -> Result<Arc<Stream>, i32> {
+        let slots = self.slots();
+        let slot = usize::try_from(index).ok().and_then(|i| slots.get(i)).and_then(Option::as_ref);
+        slot.map(|slot| Arc::clone(&slot.stream)).ok_or(libc::EBADF)
+    }
+
+    /// Serves a further stream; returns its number. `None`: there are too many.
+    pub fn add(&self, stream: Stream) -> Option<u32> {
+        let mut slots = self.slots();
+        let index = match slots.iter().position(Option::is_none) {
+            Some(index) => index,
+            None if slots.len() < MAX_STREAMS => {
+                slots.push(None);
+                slots.len() - 1
+            }
+            None => return None,
+        };
+        slots[index] = Some(Slot { stream: Arc::new(stream), interest: 0 });
+        Some(index as u32)
+    }
+
+    /// Serves `StreamClose`.
+    pub fn close(&self, index: u64) -> Result<i64, i32> {
+        let gone = {
+            let mut slots = self.slots();
+            usize::try_from(index).ok().and_then(|i| slots.get_mut(i)).and_then(Option::take)
+        };
+        // The watcher must not wait for it any more.
+        let _ = self.wake.write(1);
+        gone.map(|_| 0).ok_or(libc::EBADF)
     }
 
     /// Serves `StreamRead`.
@@ -147,7 +182,9 @@ impl Streams {
         let mut ready = poll_now(stream.fd.as_raw_fd(), asked)?;
         let missing = events & !ready;
         if missing != 0 && ready & ALWAYS == 0 {
-            self.interest()[index as usize] |= missing;
+            if let Some(Some(slot)) = self.slots().get_mut(index as usize) {
+                slot.interest |= missing;
+            }
             let _ = self.wake.write(1);
             // What came between the question and the interest is told by the watcher, which sees the level.
             ready = poll_now(stream.fd.as_raw_fd(), asked)?;
@@ -211,28 +248,36 @@ impl Streams {
         let _ = self.wake.read();
     }
 
-    /// Streams that the guest waits for: index, descriptor, poll(2) bits.
-    pub(super) fn armed(&self) -> Vec<(usize, RawFd, i16)> {
-        let interest = self.interest();
-        interest
-            .iter()
-            .zip(&self.streams)
-            .enumerate()
-            .filter(|(_, (events, _))| **events != 0)
-            .map(|(index, (events, stream))| (index, stream.fd.as_raw_fd(), *events))
-            .collect()
+    /// Streams that the guest waits for: index, stream, poll(2) bits.
+    pub(super) fn armed(&self) -> Vec<(usize, Arc<Stream>, i16)> {
+        let slots = self.slots();
+        let armed = |(index, slot): (usize, &Option<Slot>)| {
+            let slot = slot.as_ref().filter(|slot| slot.interest != 0)?;
+            Some((index, Arc::clone(&slot.stream), slot.interest))
+        };
+        slots.iter().enumerate().filter_map(armed).collect()
     }
 
     /// Ends the interest in streams that were told of.
     pub(super) fn disarm(&self, ready: &[usize]) {
-        let mut interest = self.interest();
+        let mut slots = self.slots();
         for &index in ready {
-            interest[index] = 0;
+            if let Some(Some(slot)) = slots.get_mut(index) {
+                slot.interest = 0;
+            }
         }
     }
 }
 
 impl Stream {
+    /// A descriptor that came with a command.
+    pub(super) fn of(fd: OwnedFd, spec: &StreamSpec) -> Self {
+        // SAFETY: takes a descriptor and a number.
+        let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+        let nonblocking = flags >= 0 && flags & libc::O_NONBLOCK != 0;
+        Self { fd, kind: spec.kind, readable: spec.readable, writable: spec.writable, nonblocking }
+    }
+
     /// Whether a transfer could wait.
     fn may_block(&self) -> bool {
         !self.nonblocking && !matches!(self.kind, StreamKind::File | StreamKind::Socket)

@@ -153,7 +153,12 @@ fn allowed(kvm: bool) -> Result<BpfProgram, Error> {
     // Copies of descriptors of single files; debug builds look whether a descriptor is open before they close it.
     rules.insert(
         libc::SYS_fcntl,
-        vec![equals(1, libc::F_DUPFD_CLOEXEC as u32)?, equals(1, libc::F_GETFD as u32)?],
+        vec![
+            equals(1, libc::F_DUPFD_CLOEXEC as u32)?,
+            equals(1, libc::F_GETFD as u32)?,
+            // Whether a descriptor that came with a command blocks.
+            equals(1, libc::F_GETFL as u32)?,
+        ],
     );
     // Names of threads; names of mappings, which the allocator may set.
     rules.insert(

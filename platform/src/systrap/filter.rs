@@ -115,15 +115,16 @@ pub fn sentry(cpus: u32) -> Result<BpfProgram, Error> {
     /// SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND.
     const NOTIFICATIONS: [u64; 2] = [0xc050_2100, 0xc018_2101];
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = [
-        libc::SYS_futex,           // host calls, stubs, idling, waking other vCPUs
-        libc::SYS_futex_waitv,     // waiting for a stub or an interrupt, whichever comes first
-        libc::SYS_poll,            // whether a notification of a stub is there
-        libc::SYS_ppoll,           // the same
-        libc::SYS_sched_yield,     // a lock whose holder is off its CPU
-        libc::SYS_clock_nanosleep, // the same
-        libc::SYS_rt_sigreturn,    // return from a signal
-        libc::SYS_restart_syscall, // after a stop of the process
-        libc::SYS_exit_group,      // its end, after a failure
+        libc::SYS_futex,             // host calls, stubs, idling, waking other vCPUs
+        libc::SYS_futex_waitv,       // waiting for a stub or an interrupt, whichever comes first
+        libc::SYS_poll,              // whether a notification of a stub is there
+        libc::SYS_ppoll,             // the same
+        libc::SYS_sched_yield,       // a lock whose holder is off its CPU
+        libc::SYS_clock_nanosleep,   // the same
+        libc::SYS_rt_sigreturn,      // return from a signal
+        libc::SYS_restart_syscall,   // after a stop of the process
+        libc::SYS_exit_group,        // its end, after a failure
+        libc::SYS_sched_setaffinity, // a stub goes to another CPU, or back
     ]
     .into_iter()
     .map(|nr| (nr, Vec::new()))

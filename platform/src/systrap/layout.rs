@@ -4,10 +4,10 @@ use abi::boot::{
     BOOT_INFO_GPA, BootInfo, CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_HOSTCALL, Extent, IMAGE_GPA, MAX_BOOT_EXTENTS,
     MAX_CPUS, PlatformKind, SHARED_GPA, SYSTRAP_PHYSMAP, SYSTRAP_START_GPA, Zone,
 };
-use abi::systrap::{CPU_CALL_STATE, CPU_KICK, STUB_USER_TOP, USER_ZONE_GPA};
+use abi::systrap::{CPU_AWAY, CPU_CALL_STATE, CPU_HOME, CPU_KICK, STUB_USER_TOP, USER_ZONE_GPA};
 use abi::{HOST_INTERFACE_VERSION, PAGE_SIZE};
 
-use super::Host;
+use super::{Host, raw};
 use crate::memory::{BOOT_EXTENT, GuestMemory, OutOfRange};
 use crate::{Error, Image, clock};
 
@@ -54,7 +54,21 @@ pub fn fill(
         extent_count: 2,
         extents,
     };
-    memory.write_struct(BOOT_INFO_GPA, &info).map_err(too_large)
+    memory.write_struct(BOOT_INFO_GPA, &info).map_err(too_large)?;
+    place(memory).map_err(too_large)
+}
+
+/// Tells each vCPU which CPU is its own, and which another that its stubs can be sent to.
+fn place(memory: &GuestMemory) -> Result<(), OutOfRange> {
+    let masks = raw::cpu_masks();
+    for (cpu, mask) in masks.iter().enumerate() {
+        let next = masks[(cpu + 1) % masks.len()];
+        let away = if next == *mask { 0 } else { next };
+        let area = CPU_AREAS_GPA + cpu as u64 * CPU_AREA_SIZE + CPU_HOSTCALL;
+        memory.write_struct(area + CPU_HOME, mask)?;
+        memory.write_struct(area + CPU_AWAY, &away)?;
+    }
+    Ok(())
 }
 
 /// Prepares saved memory for its new processes.
@@ -77,7 +91,7 @@ pub fn refill(memory: &GuestMemory, cpus: u32, host: &Host) -> Result<(), Error>
         memory.write_struct(area + CPU_CALL_STATE, &0u32).map_err(damaged)?;
         memory.write_struct(area + CPU_KICK, &0u32).map_err(damaged)?;
     }
-    Ok(())
+    place(memory).map_err(damaged)
 }
 
 /// Memory of a machine with at most `limit` bytes.

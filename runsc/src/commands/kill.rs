@@ -28,8 +28,20 @@ pub fn kill(global: &Global, options: &Kill) -> Result<u8, Error> {
     }
     let request = Request::Kill { signal, all: options.all };
     let deadly = signal == Signal::SIGKILL as i32;
+    if state.status == Status::Paused && !deadly {
+        // It is taken when the container runs on.
+        return Client::connect(container.dir())?.send(request).map(|_| 0);
+    }
     let patience = if deadly { Some(PATIENCE) } else { None };
-    let asked = Client::connect(container.dir()).and_then(|mut client| client.ask(request, patience));
+    let asked = Client::connect(container.dir()).and_then(|mut client| {
+        if state.status == Status::Paused {
+            // It is to die now, not when it is resumed.
+            let sent = client.send(request)?;
+            client.ask(Request::Thaw, patience)?;
+            return client.answer(sent, patience);
+        }
+        client.ask(request, patience)
+    });
     match asked {
         Ok(_) => Ok(0),
         // A sandbox that is gone, or going, has what was wanted; one that hangs is killed itself.

@@ -4,9 +4,12 @@ mod create;
 mod debug;
 mod delete;
 mod do_command;
+mod exec;
 mod kill;
 mod list;
+mod pause;
 mod platforms;
+mod ps;
 mod run;
 mod spec;
 mod start;
@@ -23,12 +26,16 @@ pub fn run(cli: Cli) -> Result<u8, Error> {
         Command::Create(options) => create::create(global, options),
         Command::Start(id) => start::start(global, &id.id),
         Command::State(id) => state::state(global, &id.id),
+        Command::Exec(options) => exec::exec(global, options),
         Command::Kill(options) => kill::kill(global, options),
         Command::Delete(options) => delete::delete(global, options),
         Command::List(options) => list::list(global, options),
         Command::Do(options) => do_command::run(global, options),
         Command::Spec(options) => spec::spec(options),
         Command::Debug(command) => debug::debug(global, command),
+        Command::Pause(id) => pause::pause(global, &id.id),
+        Command::Resume(id) => pause::resume(global, &id.id),
+        Command::Ps(options) => ps::ps(global, options),
         Command::Platforms => platforms::platforms(global),
     }
 }

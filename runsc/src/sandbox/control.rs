@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -63,11 +63,11 @@ impl Client {
         Ok(frame)
     }
 
-    /// Sends a request together with a file.
-    fn send_with_file(&mut self, request: Request, file: &File) -> Result<u64, Error> {
-        let fail = |e: nix::errno::Errno| Error::os("sending a file to the sandbox", e);
+    /// Sends a request together with descriptors, without waiting for its answer.
+    pub fn send_with_files(&mut self, request: Request, files: &[BorrowedFd<'_>]) -> Result<u64, Error> {
+        let fail = |e: nix::errno::Errno| Error::os("sending descriptors to the sandbox", e);
         let frame = self.frame(request)?;
-        let fds = [file.as_raw_fd()];
+        let fds: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
         let data = [IoSlice::new(&frame)];
         let control = [ControlMessage::ScmRights(&fds)];
         let sent = sendmsg::<()>(self.stream.as_raw_fd(), &data, &control, MsgFlags::empty(), None);
@@ -90,30 +90,39 @@ impl Client {
         file: &File,
         patience: Option<Duration>,
     ) -> Result<Answer, Error> {
-        let sent = self.send_with_file(request, file)?;
+        let sent = self.send_with_files(request, &[file.as_fd()])?;
         self.answer(sent, patience)
     }
 
-    /// Waits for the answer to the request with this number.
-    fn answer(&mut self, sent: u64, patience: Option<Duration>) -> Result<Answer, Error> {
-        let fail = |e: io::Error| Error::os("waiting for the sandbox", e);
-        self.stream.set_read_timeout(patience).map_err(fail)?;
+    /// Waits for the answer to the request with this number, at most `patience`.
+    pub fn answer(&mut self, sent: u64, patience: Option<Duration>) -> Result<Answer, Error> {
+        self.stream.set_read_timeout(patience).map_err(|e| Error::os("waiting for the sandbox", e))?;
         loop {
-            let mut head = [0; 4];
-            self.stream.read_exact(&mut head).map_err(fail)?;
-            let len = u32::from_le_bytes(head) as usize;
-            if len > MAX_ANSWER {
-                return Err(fail(io::ErrorKind::InvalidData.into()));
-            }
-            let mut bytes = vec![0; len];
-            self.stream.read_exact(&mut bytes).map_err(fail)?;
-            match postcard::from_bytes(&bytes) {
-                Ok(Reply::Done { id, result }) if id == sent => {
-                    return result.map_err(|failure| Error::Refused(Error::describe(&failure)));
-                }
-                Ok(_) => {}
-                Err(_) => return Err(fail(io::ErrorKind::InvalidData.into())),
+            if let Reply::Done { id, result } = self.receive()?
+                && id == sent
+            {
+                return result.map_err(|failure| Error::Refused(Error::describe(&failure)));
             }
         }
+    }
+
+    /// Waits for the next answer or event.
+    pub fn receive(&mut self) -> Result<Reply, Error> {
+        let fail = |e: io::Error| Error::os("waiting for the sandbox", e);
+        let mut head = [0; 4];
+        self.stream.read_exact(&mut head).map_err(fail)?;
+        let len = u32::from_le_bytes(head) as usize;
+        if len > MAX_ANSWER {
+            return Err(fail(io::ErrorKind::InvalidData.into()));
+        }
+        let mut bytes = vec![0; len];
+        self.stream.read_exact(&mut bytes).map_err(fail)?;
+        postcard::from_bytes(&bytes).map_err(|_| fail(io::ErrorKind::InvalidData.into()))
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }

@@ -308,7 +308,7 @@ fn owner() -> String {
 }
 
 /// Writes the process id: no newline, and the file is never seen half written.
-fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
+pub fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let write = || -> std::io::Result<()> {

@@ -4,7 +4,7 @@ use crate::errno::Errno;
 use crate::kernel::process::{self, Life};
 use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::wait::{self, WaitError};
-use crate::kernel::{boot, events, freeze, reclaim};
+use crate::kernel::{boot, events, freeze, join, reclaim};
 use crate::mm::frames::page::KernelPage;
 use crate::sync::Events;
 use abi::control::{Answer, Command, Failure, ProcessInfo, Reply, Request};
@@ -41,6 +41,15 @@ pub fn serve() {
                 match postcard::from_bytes::<Command>(&bytes) {
                     // The VMM answers: the sandbox cannot.
                     Ok(Command { id, request: Request::Freeze }) => freeze::freeze(id),
+                    Ok(Command { id, request: Request::Exec { process, .. } }) => {
+                        match join::prepare(id, &process) {
+                            Ok(prepared) => {
+                                reply(&Reply::Done { id, result: Ok(Answer::Started(prepared.pid)) });
+                                prepared.begin();
+                            }
+                            Err(failure) => reply(&Reply::Done { id, result: Err(failure) }),
+                        }
+                    }
                     Ok(command) => {
                         let result = run(&command.request);
                         reply(&Reply::Done { id: command.id, result });
@@ -82,6 +91,14 @@ fn run(request: &Request) -> Result<Answer, Failure> {
             Ok(Answer::Ok)
         }
         Request::Kill { signal, all } => kill(*signal, *all).map(|()| Answer::Ok),
+        // Served above.
+        Request::Exec { .. } => Err(failed(Errno::EINVAL, "a process cannot be started here")),
+        Request::Signal { pid, signal } => {
+            join::signal(*pid, *signal).map(|()| Answer::Ok).map_err(|e| failed(e, "process not running"))
+        }
+        Request::Resize { pid } => {
+            join::resize(*pid).map(|()| Answer::Ok).map_err(|e| failed(e, "resizing the terminal"))
+        }
         Request::Strace { on } => {
             crate::syscalls::set_trace(*on);
             Ok(Answer::Ok)

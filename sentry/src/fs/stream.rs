@@ -131,6 +131,12 @@ pub fn open(spec: &StreamSpec) -> Arc<OpenFile> {
     OpenFile::new(path, stream, flags)
 }
 
+impl Drop for Stream {
+    fn drop(&mut self) {
+        streams::close(self.spec.stream);
+    }
+}
+
 impl Stream {
     fn arm<T>(&self, events: Events) -> Result<T> {
         // Asks for an event; what became ready meanwhile is tried again at once.

@@ -2,7 +2,9 @@
 
 use crate::errno::Result;
 use crate::mm::frames::page::KernelPage;
-use abi::hostcall::{FileStat, StreamPoll, StreamRead, StreamSeek, StreamStat, StreamTerminal, StreamWrite};
+use abi::hostcall::{
+    FileStat, StreamClose, StreamPoll, StreamRead, StreamSeek, StreamStat, StreamTerminal, StreamWrite,
+};
 use zerocopy::IntoBytes;
 
 /// Reads without waiting; 0 at the end.
@@ -29,6 +31,11 @@ pub fn write(stream: u32, buf: &KernelPage, len: usize) -> Result<usize> {
 /// What the host says.
 pub fn poll(stream: u32, events: u32) -> Result<u32> {
     Ok(super::call(&StreamPoll { stream: stream.into(), events: events.into() })? as u32)
+}
+
+/// Closes a stream for good.
+pub fn close(stream: u32) {
+    let _ = super::call(&StreamClose { stream: stream.into() });
 }
 
 /// Moves the offset of a stream that is a regular file.

@@ -6,6 +6,7 @@ use super::signal::SigHandlers;
 use super::task::{Task, TaskParts};
 use super::{events, random, sched, signal, uts, view};
 use crate::errno::Errno;
+use crate::fs::tty::{self, Tty};
 use crate::loader::exec;
 use crate::sync::{Once, SpinLock};
 use crate::vfs::{self, FdTable};
@@ -24,6 +25,8 @@ static MEMORY_LIMIT: AtomicU64 = AtomicU64::new(0);
 /// CLOCK_BOOTTIME at which the sandbox began, ns.
 pub static BOOT_NS: AtomicU64 = AtomicU64::new(0);
 static SPEC: Once<LaunchSpec> = Once::new();
+/// Root and namespace of the container, as its processes begin.
+static ROOT: Once<Arc<vfs::FsState>> = Once::new();
 static WAITING: SpinLock<Option<(Arc<Task>, exec::Loaded)>> = SpinLock::new(None);
 
 /// First address that programs can not use.
@@ -139,6 +142,11 @@ fn first_task() {
     }
 }
 
+/// Where a further process of the container begins; `None` before the container is made.
+pub(super) fn root() -> Option<Arc<vfs::FsState>> {
+    ROOT.get().map(|root| root.fork())
+}
+
 /// Lets the created first process run.
 ///
 /// # Errors
@@ -158,13 +166,63 @@ fn create(spec: &LaunchSpec) -> Result<(Arc<Task>, exec::Loaded), Failure> {
     uts::set_host(container.hostname.as_bytes());
     uts::set_domain(container.domainname.as_bytes());
     let fs = vfs::setup::build_root(container).map_err(|(e, what)| failure(e, what))?;
-    let process = &container.process;
+    let _ = ROOT.set(fs.fork());
+    let group =
+        process::find_group(1).ok_or_else(|| failure(Errno::ESRCH, "the first process".to_string()))?;
+    let (task, loaded, terminal) = load_process(fs, &container.process, &group)?;
+    // The creating task leaves the process to it.
+    group.remove_task(1);
+    group.add_task(&task).map_err(|e| failure(e, "the first task".to_string()))?;
+    process::register_task(&task);
+    if let Some(terminal) = terminal {
+        terminal.set_session(group.pid, group.pid);
+    }
+    Ok((task, loaded))
+}
+
+/// A process of the container as its configuration has it: its only task, which has not run, its program, and its
+/// terminal.
+pub(super) fn load_process(
+    fs: Arc<vfs::FsState>,
+    process: &ProcessSpec,
+    group: &Arc<ThreadGroup>,
+) -> Result<(Arc<Task>, exec::Loaded, Option<Arc<Tty>>), Failure> {
     let cred = Arc::new(process_cred(process));
     let files = Arc::new(FdTable::new());
-    vfs::setup::open_streams(process, &files)
+    let terminal = vfs::setup::open_streams(process, &files)
         .map_err(|e| failure(e, "opening the standard streams".to_string()))?;
+    let loaded = load_program(&fs, &cred, process, group).and_then(|loaded| {
+        let task = Task::new(TaskParts {
+            tid: group.pid,
+            group: group.clone(),
+            mm: None,
+            fs: Some(fs),
+            files: Some(files),
+            cred,
+            comm: [0; 16],
+            affinity: u64::MAX,
+        });
+        Ok((task.map_err(|e| failure(e, "the process's task".to_string()))?, loaded))
+    });
+    match loaded {
+        Ok((task, loaded)) => Ok((task, loaded, terminal)),
+        Err(failure) => {
+            if let Some(terminal) = &terminal {
+                tty::release(terminal);
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn load_program(
+    fs: &Arc<vfs::FsState>,
+    cred: &Arc<Cred>,
+    process: &ProcessSpec,
+    group: &Arc<ThreadGroup>,
+) -> Result<exec::Loaded, Failure> {
     let name = || String::from_utf8_lossy(process.args.first().map_or(&b""[..], |a| a)).into_owned();
-    change_dir(&fs, &cred, &process.cwd).map_err(|e| {
+    change_dir(fs, cred, &process.cwd).map_err(|e| {
         failure(
             e,
             alloc::format!(
@@ -174,35 +232,14 @@ fn create(spec: &LaunchSpec) -> Result<(Arc<Task>, exec::Loaded), Failure> {
         )
     })?;
     fs.set_umask(process.umask);
-    let path = find_program(&fs, &cred, process).map_err(|(e, what)| failure(e, what))?;
-    let file = exec::open_program(&fs, &cred, &path)
+    let path = find_program(fs, cred, process).map_err(|(e, what)| failure(e, what))?;
+    let file = exec::open_program(fs, cred, &path)
         .map_err(|e| failure(e, alloc::format!("exec: \"{}\"", name())))?;
-    let group =
-        process::find_group(1).ok_or_else(|| failure(Errno::ESRCH, "the first process".to_string()))?;
-    apply_limits(&group, process);
+    apply_limits(group, process);
     let stack = group.limits.lock()[linux_raw_sys::general::RLIMIT_STACK as usize].0;
     let strings = exec::ProgramStrings { args: process.args.clone(), env: process.env.clone() };
-    let loaded = exec::load(&fs, &cred, file, &path, strings, stack)
-        .map_err(|e| failure(e, alloc::format!("exec {}", String::from_utf8_lossy(&path))))?;
-    let task = Task::new(TaskParts {
-        tid: 1,
-        group: group.clone(),
-        mm: None,
-        fs: Some(fs),
-        files: Some(files),
-        cred,
-        comm: [0; 16],
-        affinity: u64::MAX,
-    })
-    .map_err(|e| failure(e, "the first task".to_string()))?;
-    // The creating task leaves the process to it.
-    group.remove_task(1);
-    group.add_task(&task).map_err(|e| failure(e, "the first task".to_string()))?;
-    process::register_task(&task);
-    if process.terminal {
-        vfs::setup::take_console(group.pid);
-    }
-    Ok((task, loaded))
+    exec::load(fs, cred, file, &path, strings, stack)
+        .map_err(|e| failure(e, alloc::format!("exec {}", String::from_utf8_lossy(&path))))
 }
 
 fn change_dir(fs: &Arc<vfs::FsState>, cred: &Arc<Cred>, cwd: &[u8]) -> Result<(), Errno> {
@@ -298,6 +335,11 @@ pub fn init_ended(status: i32) {
     );
     crate::debug!("the first process ended with wait status {status:#x}");
     let _ = crate::host::call(&SandboxExit { status: status as u32 as u64 });
+}
+
+/// Whether the first process was let run.
+pub fn started() -> bool {
+    WAITING.lock().is_none()
 }
 
 /// SIGKILL for a container that was created but not started: it ends at once. `false` where it runs.

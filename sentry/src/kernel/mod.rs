@@ -9,6 +9,7 @@ pub mod exit;
 pub mod freeze;
 pub mod futex;
 pub mod itimer;
+pub mod join;
 pub mod oom;
 pub mod process;
 pub mod random;

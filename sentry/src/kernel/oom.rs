@@ -4,7 +4,7 @@ use super::process::{self, Life, ThreadGroup};
 use super::signal::{self, SigInfo};
 use super::{sched, wait};
 use crate::fs::memfs;
-use crate::mm::frames;
+use crate::mm::frames::{self, FrameRef};
 use crate::sync::SpinLock;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::Ordering;
@@ -12,7 +12,9 @@ use core::sync::atomic::Ordering;
 /// How long a process that was killed gets to give its memory back before the next is chosen, ns.
 const PATIENCE_NS: u64 = 2 * crate::time::NS;
 /// Frames that are enough to try again.
-const ENOUGH: usize = 64;
+const ENOUGH: usize = 16;
+/// Moments that are waited before a process is killed.
+const MOMENTS: usize = 30;
 /// A moment, ns.
 const MOMENT_NS: u64 = 1_000_000;
 
@@ -36,12 +38,17 @@ pub fn relieve() {
     if room() || memfs::shrink_all() != 0 {
         return;
     }
-    // An idle vCPU may still have the tables of a process loaded that has ended, and with them its frames.
-    sched::rouse_idle();
-    wait_a_moment();
-    if !room() {
-        relieve_by_force();
+    // What a process had that has just ended may not be free yet: an idle vCPU has its tables loaded, or frames wait for
+    // their grace period.
+    for _ in 0..MOMENTS {
+        sched::rouse_idle();
+        wait_a_moment();
+        crate::mm::quarantine::hurry();
+        if room() {
+            return;
+        }
     }
+    relieve_by_force();
 }
 
 /// The same where it is processes of the host that lack.
@@ -67,10 +74,10 @@ fn wait_a_moment() {
     }
 }
 
-/// Whether there is some memory again.
+/// Whether there is some memory again: of the kind that programs get, and none is lent to the sentry.
 fn room() -> bool {
-    let (used, limit) = frames::usage();
-    used + ENOUGH <= limit
+    let some: [_; ENOUGH] = core::array::from_fn(|_| FrameRef::alloc_uninit());
+    some.iter().all(Result::is_ok) && !frames::low()
 }
 
 /// The process that uses most, weighed by its oom_score_adj; one that may not be killed (-1000) is left out.

@@ -1,13 +1,17 @@
 //! Thread groups (processes), their tree, process groups and sessions.
 
+mod registry;
+
+use self::registry::TREE;
+pub use self::registry::*;
+
 use super::signal::{self, Pending, SigHandlers, SigInfo, SigSet};
 use super::task::Task;
 use crate::errno::{Errno, Result};
 use crate::sync::{Events, SpinLock, WaitQueue};
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use linux_raw_sys::general as c;
 
 /// Most processes and threads of a sandbox.
@@ -130,96 +134,6 @@ struct Relations {
     pgid: u32,
     sid: u32,
     life: Life,
-}
-
-/// Every process and task, by id.
-struct Tree {
-    groups: BTreeMap<u32, Arc<ThreadGroup>>,
-    tasks: BTreeMap<u32, Weak<Task>>,
-    next: u32,
-}
-
-static TREE: SpinLock<Tree> =
-    SpinLock::new(Tree { groups: BTreeMap::new(), tasks: BTreeMap::new(), next: 1 });
-
-/// Forks since boot, for /proc/stat.
-pub static FORKS: AtomicU64 = AtomicU64::new(0);
-
-/// Takes a free process id.
-///
-/// # Errors
-/// EAGAIN where there are too many tasks.
-pub fn allocate_pid() -> Result<u32> {
-    let mut tree = TREE.lock();
-    if tree.tasks.len() >= MAX_TASKS {
-        return Err(Errno::EAGAIN);
-    }
-    FORKS.fetch_add(1, Ordering::Relaxed);
-    loop {
-        let pid = tree.next;
-        tree.next = if pid + 1 >= PID_MAX { 300 } else { pid + 1 };
-        // An id also stands for a process group or session while that has members.
-        let taken = tree.tasks.contains_key(&pid)
-            || tree.groups.contains_key(&pid)
-            || tree.groups.values().any(|g| {
-                let r = g.relations.lock();
-                r.pgid == pid || r.sid == pid
-            });
-        if !taken {
-            tree.tasks.insert(pid, Weak::new());
-            return Ok(pid);
-        }
-    }
-}
-
-/// Gives an id back that no task got.
-pub fn release_pid(pid: u32) {
-    TREE.lock().tasks.remove(&pid);
-}
-
-/// Makes a task known under its id.
-pub fn register_task(task: &Arc<Task>) {
-    TREE.lock().tasks.insert(task.tid(), Arc::downgrade(task));
-}
-
-/// Forgets a task that has ended. The id of a process stays until it is reaped.
-pub fn forget_task(tid: u32) {
-    TREE.lock().tasks.remove(&tid);
-}
-
-/// The task with an id.
-pub fn find_task(tid: u32) -> Option<Arc<Task>> {
-    TREE.lock().tasks.get(&tid).and_then(Weak::upgrade)
-}
-
-/// The process with an id; zombies too.
-pub fn find_group(pid: u32) -> Option<Arc<ThreadGroup>> {
-    TREE.lock().groups.get(&pid).cloned()
-}
-
-/// All processes by id; zombies too.
-pub fn all_groups() -> Vec<Arc<ThreadGroup>> {
-    TREE.lock().groups.values().cloned().collect()
-}
-
-/// Number of tasks.
-pub fn task_count() -> usize {
-    TREE.lock().tasks.len()
-}
-
-/// The id that was given out last, for /proc/loadavg.
-pub fn last_pid() -> u32 {
-    TREE.lock().next.saturating_sub(1)
-}
-
-/// Living processes of a process group.
-pub fn members(pgid: u32) -> Vec<Arc<ThreadGroup>> {
-    all_groups().into_iter().filter(|g| g.pgid() == pgid && g.life() == Life::Alive).collect()
-}
-
-/// Whether a process group exists in a session.
-pub fn group_in_session(pgid: u32, sid: u32) -> bool {
-    all_groups().iter().any(|g| g.pgid() == pgid && g.sid() == sid)
 }
 
 impl ThreadGroup {
@@ -524,6 +438,12 @@ impl ThreadGroup {
             super::boot::init_ended(status);
             return;
         }
+        let Some(parent) = parent else {
+            // Its parent is outside of the container.
+            self.reap();
+            super::join::ended(self.pid, status);
+            return;
+        };
         let (code, value) = match status & 0x7f {
             0 => (c::CLD_EXITED as i32, status >> 8 & 0xff),
             signal if status & 0x80 != 0 => (c::CLD_DUMPED as i32, signal),
@@ -531,12 +451,10 @@ impl ThreadGroup {
         };
         if ignored {
             self.reap();
-            if let Some(parent) = parent {
-                parent.child_queue.wake(Events::IN);
-            }
+            parent.child_queue.wake(Events::IN);
         } else if exit_signal == c::SIGCHLD {
             self.tell_parent(code, value);
-        } else if let Some(parent) = parent {
+        } else {
             if exit_signal != 0 {
                 let _ = signal::send_group(&parent, SigInfo::user(exit_signal, code, self.pid, 0));
             }

@@ -38,11 +38,12 @@ pub fn serve(task: Arc<Task>, ctx: UserContext) {
 
 /// Runs the program until something happens.
 fn enter(current: &CurrentTask) {
+    let mm = current.mm_ref();
+    // First: the space that was loaded before may be the last of an ended process, whose memory is needed now.
+    sched::activate(&mm);
     if current.switched.swap(false, Ordering::Relaxed) {
         super::rseq::resume(current);
     }
-    let mm = current.mm_ref();
-    sched::activate(&mm);
     sched::arm();
     let mut fpu = current.fpu.lock();
     fpu::load(&mut fpu);

@@ -3,6 +3,10 @@
 //! Kernel code is not preempted. A task leaves its vCPU in [`park`], [`yield_now`] or at its end, and goes on later
 //! where it left, on the same kernel stack, on any vCPU.
 
+mod idle;
+
+pub use self::idle::{idle_loop, let_go, release_space, restored, rouse_idle};
+
 use super::freeze;
 use super::task::Task;
 use super::timer;
@@ -467,50 +471,6 @@ pub fn activate(mm: &Arc<Mm>) {
     drop(old);
 }
 
-/// Lets idle vCPUs go round their loop, where they give up what nobody uses any more.
-pub fn rouse_idle() {
-    let me = cpu::id();
-    let idle = |cpu: &usize| *cpu != me && CPUS[*cpu].idle.load(Ordering::SeqCst);
-    (0..cpu::count()).filter(idle).for_each(port::kick);
-}
-
-/// Gives up the loaded address space, if nobody else uses it any more.
-pub fn release_space() {
-    let cpu = this();
-    let mut active = cpu.active.lock();
-    if active.as_ref().is_some_and(|mm| Arc::strong_count(mm) == 1) {
-        port::load_kernel_space();
-        let old = active.take();
-        drop(active);
-        drop(old);
-    }
-}
-
-/// Gives up the loaded address space, whoever uses it: this vCPU is to hold nothing.
-pub fn let_go() {
-    let cpu = this();
-    let mut active = cpu.active.lock();
-    port::load_kernel_space();
-    let old = active.take();
-    drop(active);
-    drop(old);
-}
-
-/// In a machine that was made of a frozen one's memory, before its vCPUs run: tasks that waited for a vCPU that is not
-/// there any more go to the first.
-pub fn restored() {
-    for cpu in &CPUS {
-        cpu.armed.store(u64::MAX, Ordering::Relaxed);
-    }
-    for gone in CPUS.iter().skip(cpu::count()) {
-        let tasks = core::mem::take(&mut *gone.queue.lock());
-        gone.queued.store(0, Ordering::SeqCst);
-        let mut queue = CPUS[0].queue.lock();
-        queue.extend(tasks);
-        CPUS[0].queued.store(queue.len(), Ordering::SeqCst);
-    }
-}
-
 /// What the timer interrupt and every return to ring 3 look at: expired timers, and whether the slice is over.
 /// Returns with the timer armed for what comes next.
 pub fn tick(preempt: bool) {
@@ -530,6 +490,11 @@ pub fn tick(preempt: bool) {
         }
     }
     arm();
+}
+
+/// Whether a vCPU has nothing to do.
+pub fn any_idle() -> bool {
+    IDLE_CPUS.load(Ordering::Relaxed) != 0
 }
 
 fn kick_idle() {
@@ -559,42 +524,6 @@ pub fn arm() {
     if deadline < cpu.armed.load(Ordering::Relaxed) {
         cpu.armed.store(deadline, Ordering::Relaxed);
         port::arm_timer(deadline.saturating_sub(crate::time::monotonic_ns()));
-    }
-}
-
-/// The loop of a vCPU that has no task. Never returns.
-pub fn idle_loop() -> ! {
-    loop {
-        finish_switch();
-        if freeze::requested() {
-            freeze::barrier();
-            continue;
-        }
-        super::events::poll();
-        timer::run_expired(crate::time::monotonic_ns());
-        crate::mm::quarantine::drain();
-        let cpu = this();
-        if let Some(next) = pick() {
-            let now = crate::time::monotonic_ns();
-            start_running(&next, now);
-            *cpu.current.lock() = Some(next.clone());
-            leave_to(&cpu.idle_context, next);
-            continue;
-        }
-        release_space();
-        super::reclaim::look();
-        cpu.idle.store(true, Ordering::SeqCst);
-        IDLE_CPUS.fetch_add(1, Ordering::SeqCst);
-        let start = crate::time::monotonic_ns();
-        arm();
-        let fired = port::idle(|| has_work(cpu::id()) || super::events::pending() || freeze::requested());
-        IDLE_CPUS.fetch_sub(1, Ordering::SeqCst);
-        cpu.idle.store(false, Ordering::SeqCst);
-        let now = crate::time::monotonic_ns();
-        cpu.idle_ns.fetch_add(now.saturating_sub(start), Ordering::Relaxed);
-        if fired {
-            timer_fired();
-        }
     }
 }
 

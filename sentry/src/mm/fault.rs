@@ -50,19 +50,17 @@ fn zero_page() -> Result<FrameRef, FaultError> {
     if let Some(frame) = ZERO_PAGE.get() {
         return Ok(frame.clone());
     }
-    let frame = alloc()?;
+    let frame = alloc(FrameRef::alloc_zeroed)?;
     let _ = ZERO_PAGE.set(frame);
     ZERO_PAGE.get().cloned().ok_or(FaultError::NoMemory)
 }
 
-fn alloc() -> Result<FrameRef, FaultError> {
-    match FrameRef::alloc_zeroed() {
-        Ok(frame) => Ok(frame),
-        Err(_) => {
-            quarantine::hurry();
-            FrameRef::alloc_zeroed().map_err(|_| FaultError::NoMemory)
-        }
-    }
+/// A frame, if need be of those that wait for their grace period.
+fn alloc<E>(kind: impl Fn() -> Result<FrameRef, E>) -> Result<FrameRef, FaultError> {
+    kind().or_else(|_| {
+        quarantine::hurry();
+        kind().map_err(|_| FaultError::NoMemory)
+    })
 }
 
 fn rights(prot: Prot, write: bool) -> Access {
@@ -182,7 +180,7 @@ impl Mm {
             }
         }
         let access = rights(vma.prot, true);
-        let new = FrameRef::alloc_uninit().map_err(|_| FaultError::NoMemory)?;
+        let new = alloc(FrameRef::alloc_uninit)?;
         let old = {
             let _guard = self.tables.lock();
             let Some(now) = self.space.lookup(page) else { return Ok(()) };
@@ -236,7 +234,7 @@ impl Mm {
         let mut at = page;
         while at < end {
             let frame = match if at == page {
-                alloc()
+                alloc(FrameRef::alloc_zeroed)
             } else {
                 FrameRef::alloc_zeroed().map_err(|_| FaultError::NoMemory)
             } {

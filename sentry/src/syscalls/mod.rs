@@ -15,8 +15,10 @@ pub mod open;
 pub mod path;
 pub mod pipe;
 pub mod poll;
+pub mod prctl;
 pub mod process;
 pub mod read_write;
+pub mod rlimit;
 pub mod sched;
 pub mod signal;
 pub mod signalfd;
@@ -26,6 +28,7 @@ pub mod stat;
 pub mod table;
 pub mod time;
 pub mod timerfd;
+pub mod wait;
 pub mod xattr;
 
 use crate::errno::{Errno, Result};

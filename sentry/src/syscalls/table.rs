@@ -105,7 +105,7 @@ table! {
     58 "vfork" Full Some(process::vfork), "";
     59 "execve" Full Some(process::execve), "";
     60 "exit" Full Some(process::exit), "";
-    61 "wait4" Full Some(process::wait4), "";
+    61 "wait4" Full Some(wait::wait4), "";
     62 "kill" Full Some(signal::kill), "";
     63 "uname" Full Some(misc::uname), "";
     64 "semget" Missing None, "";
@@ -141,10 +141,10 @@ table! {
     94 "lchown" Full Some(stat::lchown), "";
     95 "umask" Full Some(path::umask), "";
     96 "gettimeofday" Full Some(time::gettimeofday), "";
-    97 "getrlimit" Full Some(process::getrlimit), "";
-    98 "getrusage" Full Some(process::getrusage), "";
+    97 "getrlimit" Full Some(rlimit::getrlimit), "";
+    98 "getrusage" Full Some(wait::getrusage), "";
     99 "sysinfo" Full Some(misc::sysinfo), "";
-    100 "times" Full Some(process::times), "";
+    100 "times" Full Some(wait::times), "";
     101 "ptrace" Missing None, "";
     102 "getuid" Full Some(ids::getuid), "";
     103 "syslog" Refused Some(misc::not_permitted), "";
@@ -201,10 +201,10 @@ table! {
     154 "modify_ldt" Missing None, "";
     155 "pivot_root" Full Some(mount::pivot_root), "";
     156 "sysctl" Missing None, "";
-    157 "prctl" Partial Some(process::prctl), "the common operations";
-    158 "arch_prctl" Full Some(process::arch_prctl), "";
+    157 "prctl" Partial Some(prctl::prctl), "the common operations";
+    158 "arch_prctl" Full Some(prctl::arch_prctl), "";
     159 "adjtimex" Full Some(time::clock_settime), "";
-    160 "setrlimit" Full Some(process::setrlimit), "";
+    160 "setrlimit" Full Some(rlimit::setrlimit), "";
     161 "chroot" Full Some(path::chroot), "";
     162 "sync" Full Some(read_write::sync), "";
     163 "acct" Refused Some(misc::not_permitted), "";
@@ -291,7 +291,7 @@ table! {
     244 "mq_notify" Missing None, "";
     245 "mq_getsetattr" Missing None, "";
     246 "kexec_load" Refused Some(misc::not_permitted), "";
-    247 "waitid" Full Some(process::waitid), "";
+    247 "waitid" Full Some(wait::waitid), "";
     248 "add_key" Missing None, "";
     249 "request_key" Missing None, "";
     250 "keyctl" Missing None, "";
@@ -346,7 +346,7 @@ table! {
     299 "recvmmsg" Full Some(socket_message::recvmmsg), "";
     300 "fanotify_init" Missing None, "";
     301 "fanotify_mark" Missing None, "";
-    302 "prlimit64" Full Some(process::prlimit64), "";
+    302 "prlimit64" Full Some(rlimit::prlimit64), "";
     303 "name_to_handle_at" Missing None, "";
     304 "open_by_handle_at" Refused Some(misc::not_permitted), "";
     305 "clock_adjtime" Full Some(time::clock_settime), "";

@@ -9,6 +9,7 @@ use super::{FdTable, OpenFile};
 use crate::errno::{Errno, Result};
 use crate::fs::memfs::{MemFs, Options};
 use crate::fs::{self, bind, dev, hostfs::HostLower, stream, tty};
+use crate::host::streams;
 use crate::kernel::cred::Cred;
 use abi::spec::{ContainerSpec, MountSource, MountSpec, ProcessSpec, StreamKind};
 use alloc::format;
@@ -209,7 +210,7 @@ fn set_sysctl(ctx: &Ctx, name: &str, value: &str) -> Result<()> {
 }
 
 /// The last part of a path to the console's slave, for a container with a terminal.
-fn open_console(spec: &ProcessSpec) -> Result<Arc<OpenFile>> {
+fn open_console(spec: &ProcessSpec) -> Result<(Arc<tty::Tty>, Arc<OpenFile>)> {
     let stream = spec.streams.first().map_or(0, |s| s.stream);
     let (rows, cols) = spec.console_size;
     let tty = tty::Tty::new_console(stream, rows, cols, spec.uid);
@@ -217,44 +218,37 @@ fn open_console(spec: &ProcessSpec) -> Result<Arc<OpenFile>> {
     let name = format!("/dev/pts/{}", tty.index);
     let dentry = super::dentry::Dentry::anonymous(inode, name.as_bytes());
     let path = Path { mnt: super::anon::mount(), dentry };
-    Ok(OpenFile::new(path, tty::open_slave(&tty)?, c::O_RDWR))
+    let file = OpenFile::new(path, tty::open_slave(&tty)?, c::O_RDWR);
+    Ok((tty, file))
 }
 
-/// Installs the standard streams of a process in its table: descriptors 0 to 2, then further ones.
+/// Installs the standard streams of a process in its table: descriptors 0 to 2, then further ones. Returns its
+/// terminal, where it has one.
 ///
 /// # Errors
 /// ENOMEM; EMFILE for too many.
-pub fn open_streams(spec: &ProcessSpec, table: &FdTable) -> Result<()> {
+pub fn open_streams(spec: &ProcessSpec, table: &FdTable) -> Result<Option<Arc<tty::Tty>>> {
     stream::init();
     if spec.terminal {
-        let console = open_console(spec)?;
+        let (tty, console) = open_console(spec)?;
         for _ in 0..3 {
             table.install(console.clone(), false, MAX_STREAMS)?;
         }
         for stream in spec.streams.iter().skip(1) {
             table.install(stream::open(stream), false, MAX_STREAMS)?;
         }
-        return Ok(());
+        return Ok(Some(tty));
     }
     for stream in &spec.streams {
         let file = match stream.kind {
             // The host's /dev/null is as good as the container's own, and cheaper.
-            StreamKind::Device if stream::is_null(stream) => dev::null_file(stream.readable, stream.writable),
+            StreamKind::Device if stream::is_null(stream) => {
+                streams::close(stream.stream);
+                dev::null_file(stream.readable, stream.writable)
+            }
             _ => stream::open(stream),
         };
         table.install(file, false, MAX_STREAMS)?;
     }
-    Ok(())
-}
-
-/// Makes the console the controlling terminal of a session whose leader is `pid`; the device number of it, 0 where
-/// there is no console.
-pub fn take_console(pid: u32) -> u64 {
-    match tty::console() {
-        Some(tty) => {
-            tty.set_session(pid, pid);
-            tty.rdev()
-        }
-        None => 0,
-    }
+    Ok(None)
 }

@@ -53,16 +53,8 @@ global_asm!(
     stmxcsr [rsp + {mxcsr}]
     ldmxcsr [rip + runsc_default_mxcsr]
     .endm
-
-    .section .rodata
-    .balign 4
-runsc_default_mxcsr: .long 0x1f80
-
-    .text
-    # SYSCALL on a paravirtual hypervisor: GS is the kernel's already.
-    .globl runsc_syscall_pvm
-    .balign 16
-runsc_syscall_pvm:
+    # Where SYSCALL has left the program's registers as they were: the task's context, from its end.
+    .macro PUSH_CALL
     mov gs:[24], rsp
     mov rsp, gs:[16]
     push 0x2b
@@ -73,6 +65,36 @@ runsc_syscall_pvm:
     push rax
     push 256
     PUSH_REGS
+    .endm
+    # Leaves the kernel's registers on its stack and loads the program's (rdi: its context), but for what the return to
+    # ring 3 takes from the stack.
+    .macro LOAD_USER
+    push rbp
+    push rbx
+    push r12
+    push r13
+    push r14
+    push r15
+    mov gs:[8], rsp
+    mov rsp, rdi
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    movaps xmm\n, [rsp + {xmm} + \n*16]
+    .endr
+    ldmxcsr [rsp + {mxcsr}]
+    POP_REGS
+    add rsp, 16
+    .endm
+
+    .section .rodata
+    .balign 4
+runsc_default_mxcsr: .long 0x1f80
+
+    .text
+    # SYSCALL on a paravirtual hypervisor: GS is the kernel's already.
+    .globl runsc_syscall_pvm
+    .balign 16
+runsc_syscall_pvm:
+    PUSH_CALL
     cld
 runsc_user_entered:
     SAVE_XMM
@@ -90,56 +112,21 @@ runsc_user_entered:
     .balign 16
 runsc_syscall_hw:
     swapgs
-    mov gs:[24], rsp
-    mov rsp, gs:[16]
-    push 0x2b
-    push qword ptr gs:[24]
-    push r11
-    push 0x33
-    push rcx
-    push rax
-    push 256
-    PUSH_REGS
+    PUSH_CALL
     jmp runsc_user_entered
 
     # extern "C" fn runsc_enter_user_pvm(ctx: *mut UserContext)
     .globl runsc_enter_user_pvm
     .balign 16
 runsc_enter_user_pvm:
-    push rbp
-    push rbx
-    push r12
-    push r13
-    push r14
-    push r15
-    mov gs:[8], rsp
-    mov rsp, rdi
-    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
-    movaps xmm\n, [rsp + {xmm} + \n*16]
-    .endr
-    ldmxcsr [rsp + {mxcsr}]
-    POP_REGS
-    add rsp, 16
+    LOAD_USER
     int 0x17
     ud2
 
     .globl runsc_enter_user_hw
     .balign 16
 runsc_enter_user_hw:
-    push rbp
-    push rbx
-    push r12
-    push r13
-    push r14
-    push r15
-    mov gs:[8], rsp
-    mov rsp, rdi
-    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
-    movaps xmm\n, [rsp + {xmm} + \n*16]
-    .endr
-    ldmxcsr [rsp + {mxcsr}]
-    POP_REGS
-    add rsp, 16
+    LOAD_USER
     swapgs
     iretq
 

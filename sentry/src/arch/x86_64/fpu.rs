@@ -17,6 +17,8 @@ static SIZE: AtomicU64 = AtomicU64::new(0);
 const SSE: u64 = 2;
 const OFFSET_MXCSR: usize = 24;
 const OFFSET_XMM: usize = 160;
+/// Bytes of XMM0 to XMM15.
+const XMM_SIZE: usize = 256;
 const OFFSET_HEADER: usize = 512;
 const HEADER_SIZE: usize = 64;
 
@@ -82,16 +84,25 @@ impl FpuState {
 
     /// The whole state in the standard format, for a signal frame: the area with XMM and MXCSR merged in.
     pub fn export(&self, ctx: &UserContext) -> Vec<u8> {
-        let mut out = self.bytes().to_vec();
-        out.truncate(area_size());
-        out[OFFSET_MXCSR..OFFSET_MXCSR + 4].copy_from_slice(&ctx.mxcsr.to_le_bytes());
-        out[OFFSET_MXCSR + 4..OFFSET_MXCSR + 8].copy_from_slice(&0xffffu32.to_le_bytes());
-        for (i, xmm) in ctx.xmm.iter().enumerate() {
-            let at = OFFSET_XMM + 16 * i;
-            out[at..at + 16].copy_from_slice(&xmm.to_le_bytes());
-        }
-        out[OFFSET_HEADER] |= SSE as u8;
+        let mut out = alloc::vec![0; area_size()];
+        self.export_parts(ctx, |at, part| out[at..at + part.len()].copy_from_slice(part));
         out
+    }
+
+    /// The same in parts: `put` is given the offset and bytes of each. What lies between the parts is for software.
+    pub(super) fn export_parts(&self, ctx: &UserContext, mut put: impl FnMut(usize, &[u8])) {
+        let bytes = &self.bytes()[..area_size()];
+        put(0, &bytes[..OFFSET_MXCSR]);
+        let mxcsr = u64::from(ctx.mxcsr) | 0xffff << 32;
+        put(OFFSET_MXCSR, &mxcsr.to_le_bytes());
+        put(OFFSET_MXCSR + 8, &bytes[OFFSET_MXCSR + 8..OFFSET_XMM]);
+        let mut xmm = [0; XMM_SIZE];
+        for (slot, value) in xmm.as_chunks_mut::<16>().0.iter_mut().zip(&ctx.xmm) {
+            *slot = value.to_le_bytes();
+        }
+        put(OFFSET_XMM, &xmm);
+        put(OFFSET_HEADER, &[bytes[OFFSET_HEADER] | SSE as u8]);
+        put(OFFSET_HEADER + 1, &bytes[OFFSET_HEADER + 1..]);
     }
 
     /// Takes a state that a program wrote into a signal frame; `false` where it is not valid.
@@ -99,10 +110,22 @@ impl FpuState {
         if data.len() < OFFSET_HEADER {
             return false;
         }
-        let size = area_size();
-        let n = data.len().min(size);
+        let n = data.len().min(area_size());
         self.reset();
         self.bytes_mut()[..n].copy_from_slice(&data[..n]);
+        self.adopt(n, ctx);
+        true
+    }
+
+    /// Takes a whole state that a program can have written: `fill` is given the area to put it in.
+    pub(super) fn import_whole(&mut self, ctx: &mut UserContext, fill: impl FnOnce(&mut [u8])) {
+        let size = area_size();
+        fill(&mut self.bytes_mut()[..size]);
+        self.adopt(size, ctx);
+    }
+
+    /// Makes the first `n` bytes, which were just put into the area, the state: what is not valid goes.
+    fn adopt(&mut self, n: usize, ctx: &mut UserContext) {
         let bytes = self.bytes_mut();
         let mxcsr = u32::from_le_bytes([bytes[24], bytes[25], bytes[26], bytes[27]]);
         ctx.mxcsr = mxcsr & 0xffff;
@@ -123,7 +146,6 @@ impl FpuState {
             bytes[OFFSET_HEADER..OFFSET_HEADER + 8].copy_from_slice(&valid.to_le_bytes());
             bytes[OFFSET_HEADER + 8..OFFSET_HEADER + HEADER_SIZE].fill(0);
         }
-        true
     }
 
     fn key(&self) -> u64 {

@@ -123,7 +123,7 @@ impl Tty {
         Ok(tty)
     }
 
-    /// The container's console: its master is a stream of the host.
+    /// A terminal whose master is a stream of the host. The first of a container is its console.
     pub fn new_console(stream: u32, rows: u16, cols: u16, uid: u32) -> Arc<Self> {
         let tty = {
             let mut ptys = PTYS.lock();
@@ -137,8 +137,7 @@ impl Tty {
             let _ = streams::terminal(stream, linux_raw_sys::ioctl::TIOCGWINSZ, size.as_mut_bytes());
         }
         tty.state.lock().winsize = size;
-        let old = CONSOLE.lock().replace(tty.clone());
-        drop(old);
+        CONSOLE.lock().get_or_insert_with(|| tty.clone());
         let _ = streams::poll(stream, c::POLLIN);
         tty
     }
@@ -274,6 +273,15 @@ impl Tty {
         self.state.lock().winsize
     }
 
+    /// Takes the window size of the host's terminal.
+    pub fn read_winsize(&self) {
+        let Some(stream) = self.stream else { return };
+        let mut size = Winsize::default();
+        if streams::terminal(stream, linux_raw_sys::ioctl::TIOCGWINSZ, size.as_mut_bytes()).is_ok() {
+            self.set_winsize(size);
+        }
+    }
+
     /// Sets the window size; SIGWINCH tells the foreground process group of a change.
     pub fn set_winsize(&self, size: Winsize) {
         let group = {
@@ -382,17 +390,24 @@ pub fn open_device(major: u32, minor: u32, request: &OpenRequest<'_>) -> Result<
 
 /// The host says that streams may be ready (EVENT_STREAM).
 pub fn stream_event() {
-    if let Some(tty) = console() {
-        tty.stream_event();
-    }
+    let of_host: Vec<Arc<Tty>> = PTYS.lock().values().filter(|tty| tty.stream.is_some()).cloned().collect();
+    of_host.iter().for_each(|tty| tty.stream_event());
 }
 
 /// The host says that the console's window has another size (EVENT_WINCH).
 pub fn winch_event() {
-    let Some(tty) = console() else { return };
-    let Some(stream) = tty.stream else { return };
-    let mut size = Winsize::default();
-    if streams::terminal(stream, linux_raw_sys::ioctl::TIOCGWINSZ, size.as_mut_bytes()).is_ok() {
-        tty.set_winsize(size);
+    if let Some(tty) = console() {
+        tty.read_winsize();
+    }
+}
+
+/// The process that a terminal of the host was made for has ended: the terminal goes, once its output has.
+pub fn release(tty: &Arc<Tty>) {
+    if let Some(stream) = tty.stream {
+        tty.flush();
+        tty.hang_up();
+        let old = PTYS.lock().remove(&tty.index);
+        drop(old);
+        streams::close(stream);
     }
 }

@@ -18,8 +18,6 @@ const UC_CR2: u64 = UC_REGS + 176;
 const UC_FPSTATE: u64 = UC_REGS + 184;
 const UC_MASK: u64 = UC_REGS + 256;
 const UC_SIZE: u64 = UC_MASK + 8;
-/// Part of the extended state that the host's kernel marks for itself.
-const SW_RESERVED: core::ops::Range<usize> = 464..512;
 /// Bytes of a siginfo, and the offset of the architecture in that of a SIGSYS.
 const SIGINFO_SIZE: u64 = 128;
 const SI_ARCH: u64 = 28;
@@ -70,12 +68,11 @@ impl Frame {
         }
         stub.write(self.0 + UC_MASK, STUB_SIGNAL_MASK);
         if let Some(at) = self.state(stub) {
-            let state = fpu.export(x);
-            // SAFETY: the range lies in the area; the marks of the host's kernel stay as they are.
-            unsafe {
-                frames::write_raw(stub.area() + at, &state[..SW_RESERVED.start]);
-                frames::write_raw(stub.area() + at + SW_RESERVED.end as u64, &state[SW_RESERVED.end..]);
-            }
+            // The marks of the host's kernel lie between the parts and stay as they are.
+            fpu.export_parts(x, |offset, part| {
+                // SAFETY: the range lies in the area.
+                unsafe { frames::write_raw(stub.area() + at + offset as u64, part) };
+            });
         }
     }
 
@@ -92,10 +89,8 @@ impl Frame {
         (x.rsp, x.rip, x.rflags) = (rsp, rip, rflags);
         x.sanitize();
         if let Some(at) = self.state(stub) {
-            let mut state = alloc::vec![0; fpu::area_size()];
             // SAFETY: the range lies in the area.
-            unsafe { frames::read_raw(stub.area() + at, &mut state) };
-            fpu.import(&state, x);
+            fpu.import_whole(x, |state| unsafe { frames::read_raw(stub.area() + at, state) });
         }
     }
 

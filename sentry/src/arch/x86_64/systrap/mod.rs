@@ -5,6 +5,7 @@
 
 mod frame;
 mod host;
+mod pace;
 mod stub;
 mod stubs;
 
@@ -19,6 +20,7 @@ use super::cpu;
 use super::fpu::FpuState;
 use super::pgtable::Space;
 use super::port;
+use crate::kernel::sched;
 use abi::boot::{CPU_HOSTCALL, MAX_CPUS, VECTOR_IPI, VECTOR_TIMER};
 use abi::systrap::{
     CALL_DONE, CALL_IDLE, CALL_REQUEST, CPU_CALL_STATE, CPU_KICK, STATE_RUN, STUB_KICK_SIGNAL, StubControl,
@@ -27,14 +29,19 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general as c;
 
-/// Turns that are spent looking before a thread waits in futex(2). A vCPU and its stubs are on one CPU, where the
-/// other side only runs once this one waits.
-const SPINS: u32 = 1;
+/// How long is looked for the stop of a stub on another CPU before this thread waits in futex(2).
+const LOOK_NS: u64 = 20 * crate::time::US;
 
 /// A word of a vCPU's area.
 fn cpu_word(cpu: usize, offset: u64) -> &'static AtomicU32 {
     // SAFETY: the area is in guest memory for good, and the word is only used atomically by both sides.
     unsafe { &*((cpu::cpu_area_va(cpu) + CPU_HOSTCALL + offset) as *const AtomicU32) }
+}
+
+/// A quadword of this vCPU's area that does not change while it runs.
+fn cpu_mask(offset: u64) -> u64 {
+    // SAFETY: the area is in guest memory for good, the VMM has written the word before the vCPU began.
+    unsafe { *((cpu::cpu_area_va(cpu::id()) + CPU_HOSTCALL + offset) as *const u64) }
 }
 
 /// Lets the broker serve this vCPU's host-call block.
@@ -135,9 +142,14 @@ fn run(stub: &mut Stub, frame: Frame, ctx: &mut UserContext, fpu: &mut FpuState,
     stub.write(offset_of!(StubControl, gs_base) as u64, gs);
     let kick = cpu_word(cpu::id(), CPU_KICK);
     let mut vector = 0;
-    stub.state().store(STATE_RUN, Ordering::SeqCst);
-    futex_wake(stub.state());
-    let mut turns = 0;
+    let begin = crate::time::monotonic_ns();
+    let away = stub.pace.is_away();
+    stub.set_waits(!away);
+    let mut slept = stub.command(STATE_RUN);
+    if away && !look(stub, kick, begin) {
+        slept = true;
+        stub.set_waits(true);
+    }
     while stub.state().load(Ordering::SeqCst) == STATE_RUN {
         let (timer, kicked) = (timer_expired(), kick.swap(0, Ordering::SeqCst) != 0);
         if timer || kicked {
@@ -145,11 +157,6 @@ fn run(stub: &mut Stub, frame: Frame, ctx: &mut UserContext, fpu: &mut FpuState,
             stub.signal(STUB_KICK_SIGNAL);
             stub.wait_stopped();
             break;
-        }
-        turns += 1;
-        if turns < SPINS {
-            core::hint::spin_loop();
-            continue;
         }
         let second = crate::time::monotonic_ns() + crate::time::NS;
         let until = deadline().map_or(second, |d| d.min(second));
@@ -180,8 +187,27 @@ fn run(stub: &mut Stub, frame: Frame, ctx: &mut UserContext, fpu: &mut FpuState,
         _ if stop.trap < 32 => stop.trap,
         _ => 13,
     };
+    let ns = crate::time::monotonic_ns() - begin;
+    if let Some(to) = stub.pace.stopped(ns, ctx.vector == VECTOR_SYSCALL, slept, sched::any_idle) {
+        stub.go(to);
+    }
     if vector == VECTOR_TIMER && ctx.vector != u64::from(VECTOR_TIMER) {
         // The program stopped by itself first: the timer is still to be told of.
         ARMED[cpu::id()].store(0, Ordering::SeqCst);
+    }
+}
+
+/// Looks for the stop of a stub for a while; `false`: it has not come.
+fn look(stub: &Stub, kick: &AtomicU32, begin: u64) -> bool {
+    loop {
+        for _ in 0..32 {
+            if stub.state().load(Ordering::SeqCst) != STATE_RUN {
+                return true;
+            }
+            core::hint::spin_loop();
+        }
+        if kick.load(Ordering::Relaxed) != 0 || crate::time::monotonic_ns() - begin > LOOK_NS {
+            return false;
+        }
     }
 }

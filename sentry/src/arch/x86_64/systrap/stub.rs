@@ -1,6 +1,7 @@
 //! A stub process, from the side of the vCPU whose it is.
 
 use super::host;
+use super::pace::{Move, Pace};
 use crate::arch::x86_64::cpu;
 use crate::arch::x86_64::pgtable::Space;
 use crate::kernel::freeze;
@@ -8,8 +9,8 @@ use crate::mm::frames::{self, physmap};
 use abi::PAGE_SIZE;
 use abi::hostcall::{StubKill, StubSpawn};
 use abi::systrap::{
-    LISTENER_FD, NO_SIGNAL, STATE_OPERATE, STATE_RUN, STATE_STOPPED, STUB_AREA, STUB_AREA_ORDER,
-    STUB_AREA_SIZE, STUB_MEMFD, STUB_USER_TOP, StubControl, USER_ZONE_GPA,
+    CPU_AWAY, CPU_HOME, LISTENER_FD, NO_SIGNAL, STATE_OPERATE, STATE_RUN, STATE_STOPPED, STUB_AREA,
+    STUB_AREA_ORDER, STUB_AREA_SIZE, STUB_MEMFD, STUB_USER_TOP, StubControl, USER_ZONE_GPA,
 };
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -22,6 +23,8 @@ const GLANCE_NS: u64 = crate::time::NS / 10;
 /// How often, for what it does at once: then a program has made it hang, and it is ended. Not a time, since a host that
 /// stops for long stops both.
 const PATIENCE: u32 = 30;
+/// Turns that a stub on another CPU looks for its answer: some 20 µs.
+const AWAY_SPINS: u64 = 500;
 /// Calls at the instruction of operations that are refused while another is awaited.
 const MAX_REFUSED: u32 = 100;
 /// Lowest address that programs can map.
@@ -34,6 +37,8 @@ pub struct Stub {
     /// The space's invalidations as of its last unmapping.
     flushed: u64,
     dead: bool,
+    /// Where it runs.
+    pub(super) pace: Pace,
     /// Restore of the sandbox since which it is there: the processes of another machine are not in this one.
     restores: u64,
 }
@@ -41,13 +46,19 @@ pub struct Stub {
 impl Stub {
     /// A new process with nothing mapped; `flushed`: what the space has counted so far.
     pub(super) fn spawn(flushed: u64) -> Option<Self> {
-        let area = frames::alloc_area(STUB_AREA_ORDER)?;
-        let mut stub = Self { pid: 0, area, flushed, dead: false, restores: freeze::restores() };
+        Self::spawn_in(frames::alloc_area(STUB_AREA_ORDER)?, flushed)
+    }
+
+    /// The same in an area that there is; it is freed where there is no process to be had.
+    pub(super) fn spawn_in(area: u64, flushed: u64) -> Option<Self> {
+        let mut stub =
+            Self { pid: 0, area, flushed, dead: false, pace: Pace::default(), restores: freeze::restores() };
+        stub.write(offset_of!(StubControl, spins) as u64, 0);
         // Its first stop changes the state.
         stub.state().store(STATE_RUN, Ordering::SeqCst);
         let pid = crate::host::call(&StubSpawn { cpu: cpu::id() as u64, area });
         let Ok(pid) = pid else {
-            frames::free_area(area, STUB_AREA_ORDER);
+            free_area(area);
             return None;
         };
         stub.pid = pid as u32;
@@ -69,6 +80,10 @@ impl Stub {
 
     /// For another space, which has counted `flushed` so far.
     pub(super) fn reuse(mut self, flushed: u64) -> Self {
+        if self.pace.is_away() {
+            self.go(Move::Home);
+        }
+        self.pace = Pace::default();
         self.flushed = flushed;
         self
     }
@@ -77,7 +92,7 @@ impl Stub {
     pub(super) fn forget_stale(&self) -> bool {
         let stale = self.restores != freeze::restores();
         if stale {
-            frames::free_area(self.area, STUB_AREA_ORDER);
+            free_area(self.area);
         }
         stale
     }
@@ -123,6 +138,43 @@ impl Stub {
         (self.field(offset_of!(StubControl, state)) >> 32) as u32
     }
 
+    fn word(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: callers pass the offset of a word of `StubControl` that both sides use atomically.
+        unsafe { &*physmap(self.area + offset as u64).cast::<AtomicU32>() }
+    }
+
+    /// Tells it what to do. Whether it slept.
+    pub(super) fn command(&self, state: u32) -> bool {
+        self.state().store(state, Ordering::SeqCst);
+        let slept = self.word(offset_of!(StubControl, stub_waits)).load(Ordering::SeqCst) != 0;
+        if slept {
+            host::futex_wake(self.state());
+        }
+        slept
+    }
+
+    /// Says whether the stub has to wake this thread when it stops. After saying so, look at the state once more.
+    pub(super) fn set_waits(&self, waits: bool) {
+        self.word(offset_of!(StubControl, sentry_waits)).store(u32::from(waits), Ordering::SeqCst);
+    }
+
+    /// Goes to another CPU, or to this vCPU's.
+    pub(super) fn go(&mut self, to: Move) {
+        let (offset, spins) = match to {
+            Move::Away => (CPU_AWAY, AWAY_SPINS),
+            Move::Home => (CPU_HOME, 0),
+        };
+        let mask = super::cpu_mask(offset);
+        let at = (&raw const mask).expose_provenance() as u64;
+        let done = mask != 0
+            && host::host_syscall(c::__NR_sched_setaffinity, [u64::from(self.pid), 8, at, 0, 0, 0]) == 0;
+        if !done && to == Move::Away {
+            self.pace.fail();
+            return;
+        }
+        self.write(offset_of!(StubControl, spins) as u64, spins);
+    }
+
     /// Waits until the stub is stopped, or says so. One that a program has managed to end or to hang is marked dead.
     pub(super) fn wait_stopped(&mut self) {
         let mut glances = 0;
@@ -131,7 +183,11 @@ impl Stub {
             if state == STATE_STOPPED {
                 return;
             }
+            self.set_waits(true);
             let until = crate::time::monotonic_ns() + GLANCE_NS;
+            if self.state().load(Ordering::SeqCst) != state {
+                continue;
+            }
             host::futex_wait(self.state(), state, Some(until));
             if self.state().load(Ordering::SeqCst) == state && crate::time::monotonic_ns() >= until {
                 glances += 1;
@@ -161,8 +217,7 @@ impl Stub {
         for (i, value) in args.iter().enumerate() {
             self.write(at + 8 + 8 * i as u64, *value);
         }
-        self.state().store(STATE_OPERATE, Ordering::SeqCst);
-        host::futex_wake(self.state());
+        self.command(STATE_OPERATE);
         self.finish_operation(nr, args, renew)
     }
 
@@ -202,6 +257,7 @@ impl Stub {
                 continue;
             }
             self.state().store(STATE_OPERATE, Ordering::SeqCst);
+            self.set_waits(true);
             self.write_signal(NO_SIGNAL);
             if renew {
                 self.write(offset_of!(StubControl, ucontext) as u64, 0);
@@ -222,9 +278,7 @@ impl Stub {
     }
 
     fn write_signal(&self, signal: u32) {
-        let at = self.area + offset_of!(StubControl, signal) as u64;
-        // SAFETY: the word lies in the area.
-        unsafe { physmap(at).cast::<u32>().write_volatile(signal) };
+        self.word(offset_of!(StubControl, signal)).store(signal, Ordering::SeqCst);
     }
 
     /// Unmaps a range of addresses. A stub that does not is marked dead: it must not keep what it has no right to.
@@ -254,7 +308,7 @@ impl Stub {
                     self.unmap(start, end);
                 }
             }
-            None => self.unmap(USER_BOTTOM, STUB_USER_TOP),
+            None => self.unmap_all(),
         }
         self.flushed = now;
     }
@@ -296,16 +350,31 @@ impl Stub {
         ];
         if self.operate(c::__NR_mmap, &args, false) < 0 && !self.dead {
             // Too many mappings: begin anew with this one.
-            self.unmap(USER_BOTTOM, STUB_USER_TOP);
+            self.unmap_all();
             if !self.dead && self.operate(c::__NR_mmap, &args, false) < 0 {
                 self.dead = true;
             }
         }
     }
 
-    /// Ends the process. Afterwards it has nothing mapped.
-    pub(super) fn end(self) {
-        let _ = crate::host::call(&StubKill { pid: u64::from(self.pid) });
-        frames::free_area(self.area, STUB_AREA_ORDER);
+    /// Unmaps everything that it has of its program.
+    pub(super) fn unmap_all(&mut self) {
+        self.unmap(USER_BOTTOM, STUB_USER_TOP);
     }
+
+    /// Ends the process, which has nothing mapped afterwards. Returns its area.
+    pub(super) fn kill(self) -> u64 {
+        let _ = crate::host::call(&StubKill { pid: u64::from(self.pid) });
+        self.area
+    }
+
+    /// The same, and frees its area.
+    pub(super) fn end(self) {
+        free_area(self.kill());
+    }
+}
+
+/// Frees an area that no stub has any more.
+pub(super) fn free_area(area: u64) {
+    frames::free_area(area, STUB_AREA_ORDER);
 }

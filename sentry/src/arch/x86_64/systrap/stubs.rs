@@ -4,7 +4,7 @@
 //! the page tables are not free before every stub of the space has unmapped them, which the sentry knows
 //! ([`Stub::flush`]), or is gone.
 
-use super::stub::Stub;
+use super::stub::{self, Stub};
 use crate::arch::x86_64::{cpu, port};
 use crate::sync::SpinLock;
 use abi::boot::MAX_CPUS;
@@ -21,6 +21,8 @@ static SPARE: [SpinLock<Vec<Stub>>; MAX_CPUS] = [const { SpinLock::new(Vec::new(
 /// Place of a vCPU's stub.
 enum Slot {
     None,
+    /// Its stub was ended for the sake of memory; the area waits for the next, which there may be none for then.
+    Area(u64),
     Idle(Stub),
     /// A vCPU works with it.
     Taken,
@@ -47,37 +49,42 @@ impl Stubs {
         self.clean.iter().take(cpu::count()).all(|clean| clean.load(Ordering::SeqCst) >= generation)
     }
 
-    fn take_slot(&self, cpu: usize) -> Option<Stub> {
+    /// What is in a vCPU's place, which is taken then.
+    fn take_slot(&self, cpu: usize) -> Slot {
         loop {
-            let mut slot = self.slots[cpu].lock();
-            match core::mem::replace(&mut *slot, Slot::Taken) {
-                Slot::Idle(stub) => return Some(stub),
-                Slot::None => {
-                    *slot = Slot::None;
-                    return None;
-                }
-                Slot::Taken => {}
+            match core::mem::replace(&mut *self.slots[cpu].lock(), Slot::Taken) {
+                // It is being ended.
+                Slot::Taken => crate::arch::relax(),
+                slot => return slot,
             }
-            drop(slot);
-            // It is being ended.
-            crate::arch::relax();
         }
+    }
+
+    /// Leaves nothing, or an area, in a place that was taken.
+    fn leave(&self, cpu: usize, area: Option<u64>) {
+        let mut slot = self.slots[cpu].lock();
+        *slot = area.map_or(Slot::None, Slot::Area);
+        self.clean[cpu].store(NOTHING, Ordering::SeqCst);
     }
 
     /// Takes this vCPU's stub to run in it, or one without mappings. `generation` and `invalidations` are those of
     /// before. `None`: there is no process to be had.
     pub(super) fn take(&self, generation: u64, invalidations: u64) -> Option<Stub> {
         let me = cpu::id();
-        if let Some(stub) = self.take_slot(me)
-            && !stub.forget_stale()
-        {
-            return Some(stub);
+        let area = match self.take_slot(me) {
+            Slot::Idle(stub) if !stub.forget_stale() => return Some(stub),
+            Slot::Area(area) => Some(area),
+            _ => None,
+        };
+        // Before it has anything mapped.
+        self.clean[me].store(generation, Ordering::SeqCst);
+        let stub = match area {
+            Some(area) => Stub::spawn_in(area, invalidations),
+            None => spare(invalidations).or_else(|| Stub::spawn(invalidations)),
+        };
+        if stub.is_none() {
+            self.leave(me, None);
         }
-        let stub = spare(invalidations).or_else(|| Stub::spawn(invalidations));
-        let mut slot = self.slots[me].lock();
-        *slot = if stub.is_some() { Slot::Taken } else { Slot::None };
-        let clean = if stub.is_some() { generation } else { NOTHING };
-        self.clean[me].store(clean, Ordering::SeqCst);
         stub
     }
 
@@ -88,28 +95,24 @@ impl Stubs {
 
     /// Puts the stub back that was taken; a dead one is ended.
     pub(super) fn put(&self, stub: Stub) {
-        self.put_slot(cpu::id(), stub);
-    }
-
-    fn put_slot(&self, cpu: usize, stub: Stub) {
-        if !stub.is_dead() {
-            *self.slots[cpu].lock() = Slot::Idle(stub);
-            return;
+        let me = cpu::id();
+        if stub.is_dead() {
+            stub.end();
+            self.leave(me, None);
+        } else {
+            *self.slots[me].lock() = Slot::Idle(stub);
         }
-        stub.end();
-        let mut slot = self.slots[cpu].lock();
-        *slot = Slot::None;
-        self.clean[cpu].store(NOTHING, Ordering::SeqCst);
     }
 
-    /// Ends the stubs that may have something mapped from before `generation` and that nobody works with; this vCPU's
-    /// too where `own` says so. Others are clean when their vCPUs run the program again.
-    pub fn end_idle(&self, generation: u64, own: bool) {
+    /// Lets go of what was taken away before `generation` began: the stubs of other vCPUs that may have it mapped and
+    /// that nobody works with are ended, this vCPU's is emptied where `own` says so. Those that somebody works with let
+    /// go before their programs run again.
+    pub fn let_go(&self, generation: u64, own: bool) {
         for cpu in 0..cpu::count() {
             if self.clean[cpu].load(Ordering::SeqCst) >= generation || (cpu == cpu::id() && !own) {
                 continue;
             }
-            let mut stub = {
+            let stub = {
                 let mut slot = self.slots[cpu].lock();
                 match core::mem::replace(&mut *slot, Slot::Taken) {
                     Slot::Idle(stub) => stub,
@@ -120,29 +123,37 @@ impl Stubs {
                 }
             };
             if stub.forget_stale() {
-                *self.slots[cpu].lock() = Slot::None;
-                self.clean[cpu].store(NOTHING, Ordering::SeqCst);
-                continue;
+                self.leave(cpu, None);
+            } else if cpu == cpu::id() {
+                self.empty(stub);
+            } else {
+                self.leave(cpu, Some(stub.kill()));
             }
-            stub.give_up();
-            self.put_slot(cpu, stub);
         }
+    }
+
+    /// Empties this vCPU's stub.
+    fn empty(&self, mut stub: Stub) {
+        let generation = port::generation();
+        stub.unmap_all();
+        if !stub.is_dead() {
+            self.set_clean(generation);
+        }
+        self.put(stub);
     }
 
     /// Gives all up; nobody runs in the space any more. This vCPU's is emptied and kept for the next space, those of
     /// other vCPUs, whose listeners are not this one's, are ended.
     pub fn release(&self) {
         for cpu in 0..MAX_CPUS {
-            let Some(stub) = self.take_slot(cpu) else { continue };
-            if !stub.forget_stale() {
-                if cpu == cpu::id() {
-                    keep_or_end(stub);
-                } else {
-                    stub.end();
-                }
+            match self.take_slot(cpu) {
+                Slot::Idle(stub) if stub.forget_stale() => {}
+                Slot::Idle(stub) if cpu == cpu::id() => keep_or_end(stub),
+                Slot::Idle(stub) => stub.end(),
+                Slot::Area(area) => stub::free_area(area),
+                Slot::None | Slot::Taken => {}
             }
-            *self.slots[cpu].lock() = Slot::None;
-            self.clean[cpu].store(NOTHING, Ordering::SeqCst);
+            self.leave(cpu, None);
         }
     }
 }
@@ -196,7 +207,7 @@ impl Holders {
     pub fn hurry(&self, generation: u64, all: bool) {
         port::kick_holders(self.space, generation);
         if let Some(stubs) = &self.stubs {
-            stubs.end_idle(generation, all);
+            stubs.let_go(generation, all);
         }
     }
 }

@@ -1,0 +1,100 @@
+//! All processes and threads, by number.
+
+use super::super::task::Task;
+use super::{Life, MAX_TASKS, PID_MAX, ThreadGroup};
+use crate::errno::{Errno, Result};
+use crate::sync::SpinLock;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Every process and task, by id.
+pub(super) struct Tree {
+    pub(super) groups: BTreeMap<u32, Arc<ThreadGroup>>,
+    pub(super) tasks: BTreeMap<u32, Weak<Task>>,
+    next: u32,
+}
+
+pub(super) static TREE: SpinLock<Tree> =
+    SpinLock::new(Tree { groups: BTreeMap::new(), tasks: BTreeMap::new(), next: 1 });
+
+/// Forks since boot, for /proc/stat.
+pub static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// Takes a free process id.
+///
+/// # Errors
+/// EAGAIN where there are too many tasks.
+pub fn allocate_pid() -> Result<u32> {
+    let mut tree = TREE.lock();
+    if tree.tasks.len() >= MAX_TASKS {
+        return Err(Errno::EAGAIN);
+    }
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    loop {
+        let pid = tree.next;
+        tree.next = if pid + 1 >= PID_MAX { 300 } else { pid + 1 };
+        // An id also stands for a process group or session while that has members.
+        let taken = tree.tasks.contains_key(&pid)
+            || tree.groups.contains_key(&pid)
+            || tree.groups.values().any(|g| {
+                let r = g.relations.lock();
+                r.pgid == pid || r.sid == pid
+            });
+        if !taken {
+            tree.tasks.insert(pid, Weak::new());
+            return Ok(pid);
+        }
+    }
+}
+
+/// Gives an id back that no task got.
+pub fn release_pid(pid: u32) {
+    TREE.lock().tasks.remove(&pid);
+}
+
+/// Makes a task known under its id.
+pub fn register_task(task: &Arc<Task>) {
+    TREE.lock().tasks.insert(task.tid(), Arc::downgrade(task));
+}
+
+/// Forgets a task that has ended. The id of a process stays until it is reaped.
+pub fn forget_task(tid: u32) {
+    TREE.lock().tasks.remove(&tid);
+}
+
+/// The task with an id.
+pub fn find_task(tid: u32) -> Option<Arc<Task>> {
+    TREE.lock().tasks.get(&tid).and_then(Weak::upgrade)
+}
+
+/// The process with an id; zombies too.
+pub fn find_group(pid: u32) -> Option<Arc<ThreadGroup>> {
+    TREE.lock().groups.get(&pid).cloned()
+}
+
+/// All processes by id; zombies too.
+pub fn all_groups() -> Vec<Arc<ThreadGroup>> {
+    TREE.lock().groups.values().cloned().collect()
+}
+
+/// Number of tasks.
+pub fn task_count() -> usize {
+    TREE.lock().tasks.len()
+}
+
+/// The id that was given out last, for /proc/loadavg.
+pub fn last_pid() -> u32 {
+    TREE.lock().next.saturating_sub(1)
+}
+
+/// Living processes of a process group.
+pub fn members(pgid: u32) -> Vec<Arc<ThreadGroup>> {
+    all_groups().into_iter().filter(|g| g.pgid() == pgid && g.life() == Life::Alive).collect()
+}
+
+/// Whether a process group exists in a session.
+pub fn group_in_session(pgid: u32, sid: u32) -> bool {
+    all_groups().iter().any(|g| g.pgid() == pgid && g.sid() == sid)
+}

@@ -1,0 +1,185 @@
+//! The life of a container after its start: further processes, pauses, lists of processes. On each platform.
+
+use runsc_tests::{Bundle, code, finish, platforms};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A detached container of this machine's root that sleeps.
+fn detached(platform: &str) -> Bundle {
+    let bundle = Bundle::new(Path::new("/"), &["/bin/sleep", "600"]).expect("a bundle");
+    let mut command = bundle.command(platform, "life").expect("a command");
+    command.arg("--detach").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(command.status().expect("runsc").success(), "on {platform}");
+    bundle
+}
+
+fn runsc(bundle: &Bundle, args: &[&str], stdin: &[u8]) -> Output {
+    finish(bundle.runsc(args), stdin, LIMIT).expect("runsc")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn exec(bundle: &Bundle, options: &[&str], command: &[&str], stdin: &[u8]) -> (Option<i32>, String, String) {
+    let args: Vec<&str> = [&["exec"], options, &["life"], command].concat();
+    let output = runsc(bundle, &args, stdin);
+    (code(output.status), text(&output.stdout), text(&output.stderr))
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn exec_has_streams_status_and_changes() {
+    for platform in platforms() {
+        let bundle = detached(platform);
+        let (code, out, err) = exec(&bundle, &[], &["tr", "a-z", "A-Z"], b"some input\n");
+        assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "SOME INPUT\n", ""), "on {platform}");
+        let (code, out, err) = exec(&bundle, &[], &["sh", "-c", "echo out; echo err >&2; exit 7"], b"");
+        assert_eq!((code, out.as_str(), err.as_str()), (Some(7), "out\n", "err\n"), "on {platform}");
+        assert_eq!(exec(&bundle, &[], &["sh", "-c", "kill -9 $$"], b"").0, Some(137), "on {platform}");
+        let options = ["--env", "FOO=bar", "--cwd", "/etc", "--user", "1000:1001", "-g", "1002"];
+        let script = "id -u; id -G; pwd; echo $FOO; ps -o ppid= -p $$ | tr -d ' '; [ $(ps -o sid= -p $$) = $$ ]; echo $?";
+        let (code, out, _) = exec(&bundle, &options, &["sh", "-c", script], b"");
+        assert_eq!((code, out.as_str()), (Some(0), "1000\n1001 1002\n/etc\nbar\n0\n0\n"), "on {platform}");
+        // What one writes another sees: they share the container's files.
+        assert_eq!(exec(&bundle, &[], &["sh", "-c", "echo kept > /tmp/f"], b"").0, Some(0));
+        assert_eq!(exec(&bundle, &[], &["cat", "/tmp/f"], b"").1, "kept\n", "on {platform}");
+        // A reader sees the end of a pipe although the process lives on.
+        let (code, out, _) =
+            exec(&bundle, &[], &["sh", "-c", "echo first; exec >&- 2>&-; sleep 0.05; exit 5"], b"");
+        assert_eq!((code, out.as_str()), (Some(5), "first\n"), "on {platform}");
+    }
+}
+
+#[test]
+fn exec_that_cannot_start_ends_with_255() {
+    for platform in platforms() {
+        let bundle = detached(platform);
+        for (args, words) in [
+            (&["life", "/nosuch"][..], "exec: \"/nosuch\": stat /nosuch: no such file or directory"),
+            (&["life", "nosuch"], "executable file not found in $PATH"),
+            (&["life", "/etc/passwd"], "permission denied"),
+            (&["--cwd", "/nosuch", "life", "true"], "chdir to cwd"),
+            (&["--user", "x", "life", "true"], "is not UID or UID:GID"),
+            (&["--env", "FOO", "life", "true"], "is not NAME=value"),
+            (&["--cap", "NOSUCH", "life", "true"], "unknown capability"),
+            (&["--process", "/nosuch", "life"], "/nosuch"),
+            (&["absent", "true"], "container does not exist"),
+        ] {
+            let output = runsc(&bundle, &[&["exec"], args].concat(), b"");
+            let err = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(255), "{args:?} on {platform}: {err}");
+            assert!(err.contains(words), "{args:?} on {platform}: {err}");
+        }
+        // The container is none the worse.
+        assert_eq!(exec(&bundle, &[], &["echo", "well"], b"").1, "well\n", "on {platform}");
+    }
+}
+
+/// The process that stands for a detached one ends with its status, and is its life.
+#[test]
+fn exec_detached_has_a_stand_in() {
+    for platform in platforms() {
+        let bundle = detached(platform);
+        let pid_file = bundle.path().join("pid");
+        let start = |script: &str| -> i32 {
+            let mut command = bundle.runsc(&["exec", "--detach", "--pid-file"]);
+            command.arg(&pid_file).args(["life", "sh", "-c", script]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            assert!(command.status().expect("runsc").success(), "on {platform}");
+            std::fs::read_to_string(&pid_file).expect("a pid file").parse().expect("a number")
+        };
+        let alive = |pid: i32| Path::new(&format!("/proc/{pid}/exe")).exists();
+        let pid = start("echo done > /tmp/done");
+        wait_for("the stand-in does not end", || !alive(pid));
+        assert_eq!(exec(&bundle, &[], &["cat", "/tmp/done"], b"").1, "done\n", "on {platform}");
+        // A signal to it is one to the process; what kills it kills the process.
+        let pid = start("trap 'echo term > /tmp/term; exit' TERM; while :; do sleep 0.01; done");
+        wait_for("the trap is not set", || {
+            let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+            !alive(pid)
+        });
+        assert_eq!(exec(&bundle, &[], &["cat", "/tmp/term"], b"").1, "term\n", "on {platform}");
+        let pid = start("exec sleep 4321");
+        let count = || exec(&bundle, &[], &["sh", "-c", "ps -ef | grep -c '[4]321'"], b"").1;
+        wait_for("the process does not run", || count() == "1\n");
+        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().expect("kill").success());
+        wait_for("the process outlives its stand-in", || count() == "0\n");
+    }
+}
+
+#[test]
+fn exec_takes_a_process_from_a_file() {
+    for platform in platforms() {
+        let bundle = detached(platform);
+        let file = bundle.path().join("process.json");
+        let process = serde_json::json!({
+            "user": {"uid": 5, "gid": 6}, "args": ["/bin/sh", "-c", "id -u; id -g; echo $X; pwd"],
+            "env": ["PATH=/usr/bin:/bin", "X=y"], "cwd": "/usr",
+        });
+        std::fs::write(&file, process.to_string()).expect("a file");
+        let (code, out, err) = exec(&bundle, &["--process", &file.to_string_lossy()], &[], b"");
+        assert_eq!((code, out.as_str()), (Some(0), "5\n6\ny\n/usr\n"), "on {platform}: {err}");
+    }
+}
+
+#[test]
+fn a_paused_container_stands_still() {
+    for platform in platforms() {
+        let bundle = detached(platform);
+        let status = |bundle: &Bundle| {
+            let state = runsc(bundle, &["state", "life"], b"");
+            let json: serde_json::Value = serde_json::from_slice(&state.stdout).expect("JSON");
+            json["status"].as_str().expect("a status").to_string()
+        };
+        let refused = |args: &[&str], code: i32, words: &str| {
+            let output = runsc(&bundle, args, b"");
+            let err = text(&output.stderr);
+            assert!(
+                output.status.code() == Some(code) && err.contains(words),
+                "{args:?} on {platform}: {err}"
+            );
+        };
+        let count = || exec(&bundle, &[], &["cat", "/tmp/n"], b"").1.trim().parse::<u64>().unwrap_or(0);
+        let script =
+            "n=0; while :; do n=$((n+1)); echo $n > /tmp/n.new; mv /tmp/n.new /tmp/n; sleep 0.005; done";
+        let mut command = bundle.runsc(&["exec", "--detach", "life", "sh", "-c", script]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(command.status().expect("runsc").success());
+        wait_for("it does not count", || count() > 3);
+        refused(&["resume", "life"], 1, "container not paused");
+        assert!(runsc(&bundle, &["pause", "life"], b"").status.success(), "on {platform}");
+        assert_eq!(status(&bundle), "paused");
+        refused(&["pause", "life"], 1, "container not running");
+        refused(&["exec", "life", "true"], 255, "cannot exec in a paused container");
+        refused(&["ps", "life"], 1, "container is paused");
+        assert!(runsc(&bundle, &["resume", "life"], b"").status.success(), "on {platform}");
+        assert_eq!(status(&bundle), "running");
+        let before = count();
+        wait_for("it does not go on", || count() > before + 3);
+        let ps = text(&runsc(&bundle, &["ps", "life"], b"").stdout);
+        assert!(
+            ps.starts_with("UID") && ps.contains(" sleep\n") && ps.contains(" sh\n"),
+            "on {platform}: {ps}"
+        );
+        let json = runsc(&bundle, &["ps", "--format", "json", "life"], b"");
+        let pids: Vec<i32> = serde_json::from_slice(&json.stdout).expect("JSON");
+        assert!(pids.len() == 1 && pids[0] > 0, "on {platform}: {pids:?}");
+        // One that is killed while it is paused dies.
+        assert!(runsc(&bundle, &["pause", "life"], b"").status.success(), "on {platform}");
+        assert!(runsc(&bundle, &["kill", "life", "KILL"], b"").status.success(), "on {platform}");
+        wait_for("it does not die", || status(&bundle) == "stopped");
+        refused(&["exec", "life", "true"], 255, "cannot exec in a stopped container");
+        assert!(runsc(&bundle, &["delete", "life"], b"").status.success(), "on {platform}");
+    }
+}
