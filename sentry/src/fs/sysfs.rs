@@ -3,6 +3,8 @@
 use super::synth::{self, Dir, Entry, Fixed, Synth};
 use crate::errno::Result;
 use crate::mm::frames;
+use crate::net::inet::lo;
+use crate::net::inet::options::MTU;
 use crate::vfs::hooks::kernel;
 use crate::vfs::inode::{Inode, PlainFs, SuperBlock};
 use alloc::format;
@@ -86,6 +88,42 @@ fn node_meminfo() -> Vec<u8> {
     .into_bytes()
 }
 
+/// The loopback interface, devices/virtual/net/lo.
+fn loopback() -> Fixed {
+    let mut statistics = Fixed::new();
+    for name in ["collisions", "multicast", "rx_dropped", "rx_errors", "tx_dropped", "tx_errors"] {
+        statistics = statistics.fixed(name, "0\n");
+    }
+    for name in ["rx_bytes", "tx_bytes"] {
+        statistics = statistics.text(name, || format!("{}\n", lo::traffic().0).into_bytes());
+    }
+    for name in ["rx_packets", "tx_packets"] {
+        statistics = statistics.text(name, || format!("{}\n", lo::traffic().1).into_bytes());
+    }
+    Fixed::new()
+        .fixed("addr_assign_type", "0\n")
+        .fixed("addr_len", "6\n")
+        .fixed("address", "00:00:00:00:00:00\n")
+        .fixed("broadcast", "00:00:00:00:00:00\n")
+        .fixed("carrier", "1\n")
+        .fixed("carrier_changes", "0\n")
+        .fixed("dev_id", "0x0\n")
+        .fixed("dev_port", "0\n")
+        .fixed("dormant", "0\n")
+        .fixed("flags", "0x9\n")
+        .fixed("ifalias", "")
+        .text("ifindex", || format!("{}\n", lo::INDEX).into_bytes())
+        .text("iflink", || format!("{}\n", lo::INDEX).into_bytes())
+        .fixed("link_mode", "0\n")
+        .text("mtu", || format!("{MTU}\n").into_bytes())
+        .fixed("netdev_group", "0\n")
+        .fixed("operstate", "unknown\n")
+        .text("tx_queue_len", || format!("{}\n", lo::QUEUE_LEN).into_bytes())
+        .text("type", || format!("{}\n", lo::HARDWARE).into_bytes())
+        .fixed("uevent", "INTERFACE=lo\nIFINDEX=1\n")
+        .dir("statistics", statistics)
+}
+
 /// A mountable sysfs.
 pub fn new() -> Arc<SuperBlock> {
     let cpu = Cpus {
@@ -123,13 +161,14 @@ pub fn new() -> Arc<SuperBlock> {
             .fixed("free_hugepages", "0\n")
             .fixed("resv_hugepages", "0\n"),
     );
+    let net = Fixed::new().with("lo", Synth::link(|| Ok(b"../../devices/virtual/net/lo".to_vec())));
     let root = Fixed::new()
         .dir("block", Fixed::new())
         .dir("bus", Fixed::new())
         .dir(
             "class",
             Fixed::new()
-                .dir("net", Fixed::new())
+                .dir("net", net)
                 .dir("tty", Fixed::new())
                 .dir("mem", Fixed::new())
                 .dir("block", Fixed::new())
@@ -140,7 +179,7 @@ pub fn new() -> Arc<SuperBlock> {
             "devices",
             Fixed::new()
                 .dir("system", Fixed::new().dir("cpu", cpu).dir("node", node))
-                .dir("virtual", Fixed::new()),
+                .dir("virtual", Fixed::new().dir("net", Fixed::new().dir("lo", loopback()))),
         )
         .dir("firmware", Fixed::new())
         .dir("fs", Fixed::new().dir("cgroup", Fixed::new()))

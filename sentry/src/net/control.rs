@@ -1,12 +1,14 @@
 //! What travels beside data: credentials and descriptors of unix(7), addresses and times of ip(7).
 
+use super::SocketFile;
 use crate::errno::{Errno, Result};
 use crate::sync::SpinLock;
 use crate::vfs::{OpenFile, hooks};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use linux_raw_sys::net::AF_UNIX;
 
 /// Most descriptors in one message, SCM_MAX_FD.
 pub const MAX_FILES: usize = 253;
@@ -56,6 +58,46 @@ impl Creds {
 /// Descriptions in flight, by the user that sent them.
 static IN_FLIGHT: SpinLock<BTreeMap<u32, usize>> = SpinLock::new(BTreeMap::new());
 
+/// Unix sockets among them.
+static SOCKETS: AtomicUsize = AtomicUsize::new(0);
+/// Times that descriptions in flight were made, copied or taken out.
+static MOVES: AtomicU64 = AtomicU64::new(0);
+
+/// Whether unix sockets are in flight.
+pub fn sockets_in_flight() -> bool {
+    SOCKETS.load(Ordering::SeqCst) != 0
+}
+
+/// Counts what happens to descriptions in flight: where it is the same twice, none has been moved between.
+pub fn moves() -> u64 {
+    MOVES.load(Ordering::SeqCst)
+}
+
+/// Notes that descriptions enter a queue or leave one; before it is done, under the lock of the queue.
+pub fn note_move() {
+    MOVES.fetch_add(1, Ordering::SeqCst);
+}
+
+/// Number of the unix socket that a description is of.
+fn unix_socket(file: &OpenFile) -> Option<u64> {
+    let common = file.downcast::<SocketFile>()?.socket().common();
+    (common.domain == AF_UNIX).then_some(common.ino)
+}
+
+fn count_sockets(files: &[Arc<OpenFile>]) -> usize {
+    files.iter().filter(|f| unix_socket(f).is_some()).count()
+}
+
+/// A description in a queue, as it was seen.
+pub struct InFlight {
+    /// Names the description.
+    pub key: usize,
+    /// References to it.
+    pub references: usize,
+    /// Number of the unix socket that it is of.
+    pub socket: Option<u64>,
+}
+
 /// Descriptions in flight, SCM_RIGHTS.
 pub struct Rights {
     files: Vec<Arc<OpenFile>>,
@@ -74,17 +116,24 @@ impl Rights {
             return Err(Errno::ETOOMANYREFS);
         }
         *count += files.len();
+        SOCKETS.fetch_add(count_sockets(&files), Ordering::SeqCst);
         Ok(Self { files, uid })
     }
 
-    /// The descriptions.
-    pub fn files(&self) -> &[Arc<OpenFile>] {
-        &self.files
+    /// Shows the descriptions as they are now.
+    pub fn show(&self, out: &mut Vec<InFlight>) {
+        out.extend(self.files.iter().map(|file| InFlight {
+            key: Arc::as_ptr(file).addr(),
+            references: Arc::strong_count(file),
+            socket: unix_socket(file),
+        }));
     }
 
     /// Another set of the same, for MSG_PEEK.
     pub fn duplicate(&self) -> Self {
+        note_move();
         *IN_FLIGHT.lock().entry(self.uid).or_default() += self.files.len();
+        SOCKETS.fetch_add(count_sockets(&self.files), Ordering::SeqCst);
         Self { files: self.files.clone(), uid: self.uid }
     }
 
@@ -95,6 +144,7 @@ impl Rights {
     }
 
     fn uncount(&self) {
+        SOCKETS.fetch_sub(count_sockets(&self.files), Ordering::SeqCst);
         let mut all = IN_FLIGHT.lock();
         if let Some(count) = all.get_mut(&self.uid) {
             *count = count.saturating_sub(self.files.len());

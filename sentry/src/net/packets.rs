@@ -1,6 +1,6 @@
 //! The queue in which a socket receives packets: datagrams, records and messages of netlink(7).
 
-use super::control::{Creds, Rights};
+use super::control::{self, Creds, InFlight, Rights};
 use crate::errno::{Errno, Result};
 use crate::mm::io::{Sink, Source};
 use crate::sync::Mutex;
@@ -110,6 +110,9 @@ impl<A: Clone> PacketQueue<A> {
         }
         self.cost.store(have + cost, Ordering::SeqCst);
         self.bytes.fetch_add(packet.data.len(), Ordering::SeqCst);
+        if packet.rights.is_some() {
+            control::note_move();
+        }
         packets.push_back(packet);
         self.count.store(packets.len(), Ordering::SeqCst);
         Ok(())
@@ -137,6 +140,9 @@ impl<A: Clone> PacketQueue<A> {
             self.count.store(packets.len(), Ordering::SeqCst);
             self.bytes.fetch_sub(packet.data.len(), Ordering::SeqCst);
             self.cost.fetch_sub(packet.data.len() + OVERHEAD, Ordering::SeqCst);
+            if packet.rights.is_some() {
+                control::note_move();
+            }
             packet
         };
         let copied = copy(sink, &packet.data)?;
@@ -144,23 +150,22 @@ impl<A: Clone> PacketQueue<A> {
         Ok(Received { from, len: data.len(), copied, creds, rights })
     }
 
-    /// Takes packets out that are not wanted any more.
-    pub fn retain(&self, mut keep: impl FnMut(&A) -> bool) {
-        let mut packets = self.packets.lock();
-        let all = core::mem::take(&mut *packets);
-        let (kept, gone): (VecDeque<_>, VecDeque<_>) = all.into_iter().partition(|p| keep(&p.from));
-        let data: usize = kept.iter().map(|p| p.data.len()).sum();
-        self.count.store(kept.len(), Ordering::SeqCst);
-        self.bytes.store(data, Ordering::SeqCst);
-        self.cost.store(data + kept.len() * OVERHEAD, Ordering::SeqCst);
-        *packets = kept;
-        drop(packets);
-        drop(gone);
+    /// Shows the descriptions in it.
+    pub fn show_rights(&self, out: &mut Vec<InFlight>) {
+        let packets = self.packets.lock();
+        packets.iter().filter_map(|p| p.rights.as_ref()).for_each(|rights| rights.show(out));
     }
 
     /// Throws everything away.
     pub fn clear(&self) {
-        self.retain(|_| false);
+        let old = {
+            let mut packets = self.packets.lock();
+            self.count.store(0, Ordering::SeqCst);
+            self.bytes.store(0, Ordering::SeqCst);
+            self.cost.store(0, Ordering::SeqCst);
+            core::mem::take(&mut *packets)
+        };
+        drop(old);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The buffer in which a stream socket receives: bytes in order, with marks for what came beside them.
 
-use super::control::{Creds, Rights};
+use super::control::{self, Creds, InFlight, Rights};
 use crate::errno::{Errno, Result};
 use crate::mm::frames::FrameRef;
 use crate::mm::io::{Sink, Source};
@@ -97,6 +97,12 @@ impl StreamBuffer {
         drop(old);
     }
 
+    /// Shows the descriptions in it.
+    pub fn show_rights(&self, out: &mut alloc::vec::Vec<InFlight>) {
+        let state = self.state.lock();
+        state.segments.iter().filter_map(|s| s.rights.as_ref()).for_each(|rights| rights.show(out));
+    }
+
     /// Takes as much from a source as there is room for below `capacity` bytes. `rights` go with the first byte.
     ///
     /// # Errors
@@ -153,6 +159,9 @@ impl StreamBuffer {
                 Ok(n) => {
                     let rights = rights.take();
                     let sealed = rights.is_some();
+                    if sealed {
+                        control::note_move();
+                    }
                     state.segments.push_back(Segment { frame, offset: 0, len: n, creds, rights, sealed });
                     done += n;
                     have += n;
@@ -254,6 +263,9 @@ impl StreamBuffer {
                 segment.offset += moved;
                 segment.len -= moved;
                 let rights = segment.rights.take();
+                if rights.is_some() {
+                    control::note_move();
+                }
                 let empty = segment.len == 0;
                 state.position += moved as u64;
                 if empty && let Some(gone) = state.segments.pop_front() {

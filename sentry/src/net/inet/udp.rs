@@ -86,8 +86,8 @@ impl UdpSocket {
         Ok(())
     }
 
-    /// The address that data comes from, with a port that is bound now if it was not before.
-    fn source(&self, to: IpAddr) -> Result<SocketAddr> {
+    /// Binds a port where there is none yet.
+    fn bind_where_needed(&self) -> Result<()> {
         if self.state.lock().binding.is_none() {
             self.take_port(SocketAddr::new(address::any(self.common.domain), 0), false).map_err(
                 |e| match e {
@@ -96,6 +96,12 @@ impl UdpSocket {
                 },
             )?;
         }
+        Ok(())
+    }
+
+    /// The address that data to `to` comes from.
+    fn source(&self, to: IpAddr) -> Result<SocketAddr> {
+        self.bind_where_needed()?;
         let local = self.state.lock().local.ok_or(Errno::EAGAIN)?;
         if local.ip().is_unspecified() {
             return Ok(SocketAddr::new(address::source_for(to), local.port()));
@@ -226,6 +232,7 @@ impl Socket for UdpSocket {
         if what.flags & msg::OOB != 0 {
             return Err(Errno::EOPNOTSUPP);
         }
+        self.bind_where_needed()?;
         let len = source.remaining();
         let to = match what.to.filter(|to| !to.is_empty()) {
             Some(raw) => self.destination(raw)?,

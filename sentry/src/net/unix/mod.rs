@@ -1,10 +1,11 @@
 //! Sockets of the unix domain: unix(7).
 
+mod collect;
 mod names;
 mod transfer;
 
 use super::common::{BOTH, Common, DEFAULT_BUFFER, RECEIVE, SEND};
-use super::control::Creds;
+use super::control::{Creds, InFlight};
 use super::packets::PacketQueue;
 use super::stream::StreamBuffer;
 use super::{Accepted, Receive, Send, Socket};
@@ -252,6 +253,17 @@ impl UnixSocket {
         peer.common.queue.wake(ALL_EVENTS);
     }
 
+    /// Shows the descriptions that wait to be received.
+    fn in_flight(&self, out: &mut Vec<InFlight>) {
+        self.buffer.show_rights(out);
+        self.packets.show_rights(out);
+    }
+
+    fn drop_queues(&self) {
+        self.buffer.clear();
+        self.packets.clear();
+    }
+
     /// Line of /proc/net/unix.
     pub fn describe(&self) -> alloc::string::String {
         let name = self.bound_name().map(|n| n.text()).unwrap_or_default();
@@ -460,15 +472,14 @@ impl Socket for UnixSocket {
         for socket in unaccepted {
             socket.closed.store(true, Ordering::SeqCst);
             socket.leave_peer(true);
-            socket.buffer.clear();
-            socket.packets.clear();
+            socket.drop_queues();
         }
         let unread = !self.buffer.is_empty() || self.packets.count() != 0;
         self.leave_peer(unread);
-        self.buffer.clear();
-        self.packets.clear();
+        self.drop_queues();
         self.wake_blocked();
         self.common.queue.wake(ALL_EVENTS);
+        collect::collect();
     }
 
     fn as_any(&self) -> &dyn Any {

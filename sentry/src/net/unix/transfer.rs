@@ -155,7 +155,12 @@ impl UnixSocket {
                 Err(_) => break,
             }
         }
-        self.put_beside(what, beside.creds.flatten(), beside.rights);
+        let creds = match beside.creds {
+            Some(creds) => creds,
+            // Nothing came: zeros, as on Linux.
+            None => Some(Creds { pid: 0, uid: 0, gid: 0 }),
+        };
+        self.put_beside(what, creds, beside.rights);
         if done > 0 {
             let name = self.state.lock().peer_name.clone();
             what.from = name.map(|name| name.address()).unwrap_or_default();

@@ -131,6 +131,7 @@ impl TcpSocket {
             remote: Some(remote),
             peer: Arc::downgrade(client),
         };
+        made.attached.store(true, Ordering::SeqCst);
         made.set_phase(Phase::Connected);
         made
     }
@@ -161,6 +162,7 @@ impl TcpSocket {
         self.state.lock().peer = Arc::downgrade(peer);
         self.common.reopen();
         self.finished.store(false, Ordering::SeqCst);
+        self.attached.store(true, Ordering::SeqCst);
         self.set_phase(Phase::Connected);
     }
 
@@ -212,6 +214,7 @@ impl TcpSocket {
             _ => {}
         }
         self.set_phase(Phase::Closed);
+        self.attached.store(false, Ordering::SeqCst);
         self.buffer.clear();
         self.common.reopen();
         let old = core::mem::take(&mut *self.state.lock());
@@ -226,6 +229,7 @@ impl TcpSocket {
         }
         if !self.untold.load(Ordering::SeqCst) {
             match self.phase() {
+                Phase::Closed if self.attached.load(Ordering::SeqCst) => return Err(Errno::EISCONN),
                 Phase::Closed => {}
                 Phase::Connecting => return Err(Errno::EALREADY),
                 Phase::Listening | Phase::Connected => return Err(Errno::EISCONN),
@@ -242,6 +246,8 @@ impl TcpSocket {
         let done = self.common.send(&self.common.queue, false, || match self.phase() {
             Phase::Connecting => Err(Errno::EAGAIN),
             Phase::Connected => Ok(()),
+            // It was connected, and the other side has ended it already.
+            _ if self.attached.load(Ordering::SeqCst) && !self.common.has_error() => Ok(()),
             _ => Err(self.common.take_error().unwrap_or(Errno::ECONNABORTED)),
         });
         match done {

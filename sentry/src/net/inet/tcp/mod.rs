@@ -72,6 +72,8 @@ pub struct TcpSocket {
     finished: AtomicBool,
     /// The program has closed it.
     closed: AtomicBool,
+    /// It has come to be connected once: it is not connected anew.
+    attached: AtomicBool,
     /// connect(2) has been answered with EINPROGRESS, and its end was not told yet.
     untold: AtomicBool,
     queue: SpinLock<Queue>,
@@ -90,6 +92,7 @@ impl TcpSocket {
             buffer: StreamBuffer::new(),
             finished: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
             untold: AtomicBool::new(false),
             queue: SpinLock::new(Queue::default()),
             backlog: AtomicUsize::new(0),
@@ -134,7 +137,15 @@ impl TcpSocket {
     fn finish(&self) {
         self.finished.store(true, Ordering::SeqCst);
         self.common.shut_down(RECEIVE);
+        self.end_where_both();
         self.wake_all();
+    }
+
+    /// Once both sides have sent all, there is no connection any more. What was received can still be read.
+    fn end_where_both(&self) {
+        if self.finished.load(Ordering::SeqCst) && self.common.shut() & SEND != 0 {
+            self.set_phase(Phase::Closed);
+        }
     }
 
     /// The connection is broken: as if a reset had come.
@@ -255,9 +266,11 @@ impl Socket for TcpSocket {
         }
         let new = directions & SEND != 0 && self.common.shut() & SEND == 0;
         self.common.shut_down(directions);
-        if new && let Some(peer) = self.peer() {
+        let peer = self.peer();
+        if new && let Some(peer) = peer {
             peer.finish();
         }
+        self.end_where_both();
         self.wake_all();
         Ok(())
     }
