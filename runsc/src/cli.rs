@@ -98,6 +98,8 @@ pub enum Command {
     Exec(Box<Exec>),
     /// Send a signal to the first process of a container
     Kill(Kill),
+    /// Print what this runtime supports
+    Features,
     /// Freeze a container
     Pause(Id),
     /// Let a paused container run on
@@ -192,6 +194,7 @@ impl Command {
             Self::State(_) => "state",
             Self::Exec(_) => "exec",
             Self::Kill(_) => "kill",
+            Self::Features => "features",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
             Self::Ps(_) => "ps",

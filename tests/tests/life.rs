@@ -183,3 +183,15 @@ fn a_paused_container_stands_still() {
         assert!(runsc(&bundle, &["delete", "life"], b"").status.success(), "on {platform}");
     }
 }
+
+#[test]
+fn features_are_a_document() {
+    let output = Command::new(runsc_tests::runsc()).arg("features").output().expect("runsc");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["ociVersionMin"], "1.0.0");
+    assert!(json["mountOptions"].as_array().is_some_and(|list| list.iter().any(|o| o == "nosuid")));
+    assert!(
+        json["linux"]["capabilities"].as_array().is_some_and(|list| list.iter().any(|c| c == "CAP_CHOWN"))
+    );
+    assert_eq!(json["linux"]["cgroup"]["v1"], true);
+}
