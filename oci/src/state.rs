@@ -175,6 +175,17 @@ impl Store {
         Container::lock(dir, id)
     }
 
+    /// An existing container, without its lock: for commands that do not change it, and that must not wait for those
+    /// which do.
+    pub fn find(&self, id: &str) -> Result<Found, Error> {
+        check_id(id)?;
+        let dir = self.root.join(id);
+        if !dir.is_dir() {
+            return Err(Error::NotFound);
+        }
+        Ok(Found { dir, id: id.to_string() })
+    }
+
     /// State of a container, without its lock: it is never written in place.
     pub fn state(&self, id: &str) -> Result<State, Error> {
         check_id(id)?;
@@ -206,6 +217,25 @@ fn read_state(dir: &Path, id: &str) -> Result<State, Error> {
     })?;
     serde_json::from_str(&text)
         .map_err(|e| Error::StateMalformed { id: id.to_string(), reason: e.to_string() })
+}
+
+/// A container's directory, not locked.
+#[derive(Debug)]
+pub struct Found {
+    dir: PathBuf,
+    id: String,
+}
+
+impl Found {
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its state as of now.
+    pub fn state(&self) -> Result<State, Error> {
+        read_state(&self.dir, &self.id).map(State::refreshed)
+    }
 }
 
 /// A container's directory, locked against other commands.

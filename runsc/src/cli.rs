@@ -1,6 +1,7 @@
 //! The command line: names and meanings are those of runc where runc has them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -98,6 +99,8 @@ pub enum Command {
     Exec(Box<Exec>),
     /// Send a signal to the first process of a container
     Kill(Kill),
+    /// Print what a container uses
+    Events(Events),
     /// Print what this runtime supports
     Features,
     /// Freeze a container
@@ -194,6 +197,7 @@ impl Command {
             Self::State(_) => "state",
             Self::Exec(_) => "exec",
             Self::Kill(_) => "kill",
+            Self::Events(_) => "events",
             Self::Features => "features",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
@@ -323,6 +327,20 @@ pub struct Exec {
     pub command: Vec<String>,
 }
 
+/// Options of `events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Time between lines: a number with ms, s or m
+    #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
+    pub interval: Duration,
+    /// Print one line and end
+    #[arg(long)]
+    pub stats: bool,
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
 /// Options of `ps`.
 #[derive(Debug, Args)]
 pub struct Ps {
@@ -421,6 +439,17 @@ pub struct Spec {
     pub args: Vec<String>,
 }
 
+/// A number with `ms`, `s` or `m`; more than 0.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let parsed = [("ms", 1), ("s", 1000), ("m", 60_000)]
+        .iter()
+        .find_map(|(suffix, ms)| Some((text.strip_suffix(suffix)?.parse::<u64>().ok()?, *ms)));
+    match parsed.and_then(|(number, ms): (u64, u64)| number.checked_mul(ms)) {
+        Some(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
+        _ => Err(format!("{text:?} is not a time such as 5s")),
+    }
+}
+
 /// Bytes with an optional suffix K, M or G.
 fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.chars().last() {
@@ -458,6 +487,14 @@ mod tests {
         ] {
             Cli::try_parse_from(line.split(' ')).expect(line);
         }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_duration("20ms"), Ok(Duration::from_millis(20)));
+        assert_eq!(parse_duration("1m"), Ok(Duration::from_secs(60)));
+        assert!(["", "5", "s", "0s", "-1s"].iter().all(|text| parse_duration(text).is_err()));
     }
 
     #[test]

@@ -51,6 +51,19 @@ fn exec_has_streams_status_and_changes() {
         let script = "id -u; id -G; pwd; echo $FOO; ps -o ppid= -p $$ | tr -d ' '; [ $(ps -o sid= -p $$) = $$ ]; echo $?";
         let (code, out, _) = exec(&bundle, &options, &["sh", "-c", script], b"");
         assert_eq!((code, out.as_str()), (Some(0), "1000\n1001 1002\n/etc\nbar\n0\n0\n"), "on {platform}");
+        // One that runs keeps no other command waiting.
+        let mut long = bundle.runsc(&["exec", "life", "sleep", "600"]);
+        let mut long =
+            long.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runsc");
+        wait_for("it does not run", || {
+            exec(&bundle, &[], &["sh", "-c", "ps -ef | grep -c '[s]leep 600'"], b"").1 == "2\n"
+        });
+        let kill = runsc(&bundle, &["kill", "life", "USR1"], b"");
+        assert!(kill.status.success(), "on {platform}: {}", text(&kill.stderr));
+        assert!(
+            Command::new("kill").args(["-TERM", &long.id().to_string()]).status().expect("kill").success()
+        );
+        assert_eq!(runsc_tests::code(long.wait().expect("runsc")), Some(143), "on {platform}");
         // What one writes another sees: they share the container's files.
         assert_eq!(exec(&bundle, &[], &["sh", "-c", "echo kept > /tmp/f"], b"").0, Some(0));
         assert_eq!(exec(&bundle, &[], &["cat", "/tmp/f"], b"").1, "kept\n", "on {platform}");
@@ -181,6 +194,32 @@ fn a_paused_container_stands_still() {
         wait_for("it does not die", || status(&bundle) == "stopped");
         refused(&["exec", "life", "true"], 255, "cannot exec in a stopped container");
         assert!(runsc(&bundle, &["delete", "life"], b"").status.success(), "on {platform}");
+    }
+}
+
+#[test]
+fn events_tell_what_is_used() {
+    for platform in platforms() {
+        let bundle = detached(platform);
+        let output = runsc(&bundle, &["events", "--stats", "life"], b"");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(
+            (json["type"].as_str(), json["id"].as_str()),
+            (Some("stats"), Some("life")),
+            "on {platform}"
+        );
+        assert_eq!(json["data"]["pids"]["current"], 1, "on {platform}: {json}");
+        assert!(json["data"]["memory"]["usage"]["usage"].as_u64() > Some(1 << 20), "on {platform}: {json}");
+        assert!(json["data"]["cpu"]["usage"]["total"].is_u64(), "on {platform}: {json}");
+        // Without --stats: a line after each interval, until the container ends.
+        let mut events = bundle.runsc(&["events", "--interval", "10ms", "life"]);
+        let child = events.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("runsc");
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(runsc(&bundle, &["kill", "life", "KILL"], b"").status.success());
+        let output = child.wait_with_output().expect("runsc");
+        let lines = text(&output.stdout);
+        assert!(output.status.success() && !lines.is_empty(), "on {platform}: {lines}");
+        assert!(lines.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "on {platform}");
     }
 }
 

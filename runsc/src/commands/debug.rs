@@ -29,7 +29,7 @@ pub fn debug(global: &Global, command: &Debug) -> Result<u8, Error> {
 }
 
 fn connect(global: &Global, id: &str) -> Result<Client, Error> {
-    let container = store(global)?.get(id)?;
+    let container = store(global)?.find(id)?;
     if container.state()?.status == Status::Stopped {
         return Err(Error::Status("container not running".into()));
     }

@@ -42,7 +42,7 @@ pub fn exec(global: &Global, options: &Exec) -> Result<u8, Error> {
 }
 
 fn run(global: &Global, options: &Exec) -> Result<u8, Error> {
-    let container = store(global)?.get(&options.id)?;
+    let container = store(global)?.find(&options.id)?;
     let state = container.state()?;
     match state.status {
         Status::Running => {}

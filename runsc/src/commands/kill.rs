@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Sends it.
 pub fn kill(global: &Global, options: &Kill) -> Result<u8, Error> {
     let signal = parse(&options.signal)?;
-    let container = store(global)?.get(&options.id)?;
+    let container = store(global)?.find(&options.id)?;
     let state = container.state()?;
     if state.status == Status::Stopped {
         // `kill --all` of a container that has ended is how engines clean up.

@@ -4,6 +4,7 @@ mod create;
 mod debug;
 mod delete;
 mod do_command;
+mod events;
 mod exec;
 mod features;
 mod kill;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Result<u8, Error> {
         Command::Do(options) => do_command::run(global, options),
         Command::Spec(options) => spec::spec(options),
         Command::Debug(command) => debug::debug(global, command),
+        Command::Events(options) => events::events(global, options),
         Command::Features => features::features(),
         Command::Pause(id) => pause::pause(global, &id.id),
         Command::Resume(id) => pause::resume(global, &id.id),

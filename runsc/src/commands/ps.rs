@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Prints them: as a table of the container's own process ids, or as JSON the ids that the host knows, which is that of
 /// the sandbox process.
 pub fn ps(global: &Global, options: &Ps) -> Result<u8, Error> {
-    let container = store(global)?.get(&options.id)?;
+    let container = store(global)?.find(&options.id)?;
     let state = container.state()?;
     if state.status == Status::Stopped {
         return Err(Error::Status("container not running".into()));
