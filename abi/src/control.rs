@@ -1,6 +1,7 @@
 //! Commands that come from outside (`runsc start`, `kill`, ...) into the sentry, and what it answers (postcard).
 
 use crate::spec::ProcessSpec;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub enum Request {
     /// by [`Answer::Started`]; [`Reply::Exited`] follows.
     Exec {
         /// The process.
-        process: ProcessSpec,
+        process: Box<ProcessSpec>,
         /// Kill it when the connection that started it closes.
         tied: bool,
     },

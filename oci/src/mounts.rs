@@ -27,6 +27,20 @@ const TAKEN: &[&str] = &[
     "rrw",
     "tmpcopyup",
 ];
+/// Options that are handed on, and served by the sentry for every file system.
+const FLAGS: &[&str] = &[
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "noatime",
+    "nodiratime",
+    "relatime",
+    "strictatime",
+    "nosymfollow",
+];
 /// Options that would let mounts of the container appear on the host.
 const REFUSED: &[&str] = &["shared", "rshared", "idmap", "ridmap"];
 
@@ -51,6 +65,13 @@ impl Donations {
         self.0.push(donation);
         self.0.len() as u32 - 1
     }
+}
+
+/// Options of mounts that have an effect, or are accepted, beyond those of a file system.
+pub fn options() -> Vec<&'static str> {
+    let mut all: Vec<&str> = TAKEN.iter().chain(FLAGS).copied().collect();
+    all.sort_unstable();
+    all
 }
 
 /// Converts one mount.

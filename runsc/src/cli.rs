@@ -95,9 +95,11 @@ pub enum Command {
     /// Print the state of a container
     State(Id),
     /// Run a further process in a container
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// Send a signal to the first process of a container
     Kill(Kill),
+    /// Print what this runtime supports
+    Features,
     /// Freeze a container
     Pause(Id),
     /// Let a paused container run on
@@ -192,6 +194,7 @@ impl Command {
             Self::State(_) => "state",
             Self::Exec(_) => "exec",
             Self::Kill(_) => "kill",
+            Self::Features => "features",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
             Self::Ps(_) => "ps",

@@ -306,14 +306,16 @@ static void signals(void) {
     setitimer(ITIMER_REAL, &every, NULL);
     pthread_t threads[5];
     for (long i = 0; i < 5; i++) threads[i] = spawn(i < 2 && avx ? computer : mixed, (void *)(i * 1234567 + 1));
-    unsigned long sent = 0;
-    while (!over()) {
+    unsigned long sent = 0, rounds = 0;
+    for (; !over(); rounds++) {
         for (int i = 0; i < 5; i++) pthread_kill(threads[i], SIGUSR1), sent++;
         usleep(300);
     }
     for (int i = 0; i < 5; i++) pthread_join(threads[i], NULL);
-    if (!handled || handled > sent) complain("signals", handled, sent);
-    if (!timers) complain("timers", timers, 0);
+    // A machine that is busy enough may give a thread no turn for seconds.
+    if ((!handled && rounds > 100) || handled > sent) complain("signals", handled, sent);
+    if (!timers && rounds > 100) complain("timers", timers, rounds);
+    if (getenv("VERBOSE")) fprintf(stderr, "%lu handled, %lu sent, %lu timers\n", handled, sent, timers);
 }
 
 int main(int argc, char **argv) {

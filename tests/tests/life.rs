@@ -104,11 +104,11 @@ fn exec_detached_has_a_stand_in() {
         wait_for("the stand-in does not end", || !alive(pid));
         assert_eq!(exec(&bundle, &[], &["cat", "/tmp/done"], b"").1, "done\n", "on {platform}");
         // A signal to it is one to the process; what kills it kills the process.
-        let pid = start("trap 'echo term > /tmp/term; exit' TERM; while :; do sleep 0.01; done");
-        wait_for("the trap is not set", || {
-            let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
-            !alive(pid)
-        });
+        let pid =
+            start("trap 'echo term > /tmp/term; exit' TERM; : > /tmp/set; while :; do sleep 0.01; done");
+        wait_for("the trap is not set", || exec(&bundle, &[], &["test", "-e", "/tmp/set"], b"").0 == Some(0));
+        assert!(Command::new("kill").args(["-TERM", &pid.to_string()]).status().expect("kill").success());
+        wait_for("the process does not end", || !alive(pid));
         assert_eq!(exec(&bundle, &[], &["cat", "/tmp/term"], b"").1, "term\n", "on {platform}");
         let pid = start("exec sleep 4321");
         let count = || exec(&bundle, &[], &["sh", "-c", "ps -ef | grep -c '[4]321'"], b"").1;
@@ -182,4 +182,16 @@ fn a_paused_container_stands_still() {
         refused(&["exec", "life", "true"], 255, "cannot exec in a stopped container");
         assert!(runsc(&bundle, &["delete", "life"], b"").status.success(), "on {platform}");
     }
+}
+
+#[test]
+fn features_are_a_document() {
+    let output = Command::new(runsc_tests::runsc()).arg("features").output().expect("runsc");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["ociVersionMin"], "1.0.0");
+    assert!(json["mountOptions"].as_array().is_some_and(|list| list.iter().any(|o| o == "nosuid")));
+    assert!(
+        json["linux"]["capabilities"].as_array().is_some_and(|list| list.iter().any(|c| c == "CAP_CHOWN"))
+    );
+    assert_eq!(json["linux"]["cgroup"]["v1"], true);
 }

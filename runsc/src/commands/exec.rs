@@ -69,7 +69,7 @@ fn run(global: &Global, options: &Exec) -> Result<u8, Error> {
     let streams = streams::collect(&mut process, &console, options.preserve_fds)?;
     let fds: Vec<OwnedFd> = streams.into_iter().map(|stream| stream.fd).collect();
     let client = Client::connect(container.dir())?;
-    let request = Request::Exec { process, tied: options.detach };
+    let request = Request::Exec { process: Box::new(process), tied: options.detach };
     let started = Start { client, request, fds, console };
     if options.detach { detached(started, options) } else { attached(started, options) }
 }

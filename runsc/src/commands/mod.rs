@@ -5,6 +5,7 @@ mod debug;
 mod delete;
 mod do_command;
 mod exec;
+mod features;
 mod kill;
 mod list;
 mod pause;
@@ -33,6 +34,7 @@ pub fn run(cli: Cli) -> Result<u8, Error> {
         Command::Do(options) => do_command::run(global, options),
         Command::Spec(options) => spec::spec(options),
         Command::Debug(command) => debug::debug(global, command),
+        Command::Features => features::features(),
         Command::Pause(id) => pause::pause(global, &id.id),
         Command::Resume(id) => pause::resume(global, &id.id),
         Command::Ps(options) => ps::ps(global, options),

@@ -169,7 +169,7 @@ fn create(spec: &LaunchSpec) -> Result<(Arc<Task>, exec::Loaded), Failure> {
     let _ = ROOT.set(fs.fork());
     let group =
         process::find_group(1).ok_or_else(|| failure(Errno::ESRCH, "the first process".to_string()))?;
-    let (task, loaded, terminal) = load_process(fs, &container.process, &group)?;
+    let LoadedProcess { task, program, terminal } = load_process(fs, &container.process, &group)?;
     // The creating task leaves the process to it.
     group.remove_task(1);
     group.add_task(&task).map_err(|e| failure(e, "the first task".to_string()))?;
@@ -177,7 +177,17 @@ fn create(spec: &LaunchSpec) -> Result<(Arc<Task>, exec::Loaded), Failure> {
     if let Some(terminal) = terminal {
         terminal.set_session(group.pid, group.pid);
     }
-    Ok((task, loaded))
+    Ok((task, program))
+}
+
+/// A process that does not run yet.
+pub(super) struct LoadedProcess {
+    /// Its only task.
+    pub task: Arc<Task>,
+    /// What that will run.
+    pub program: exec::Loaded,
+    /// Its terminal, where it has one.
+    pub terminal: Option<Arc<Tty>>,
 }
 
 /// A process of the container as its configuration has it: its only task, which has not run, its program, and its
@@ -186,7 +196,7 @@ pub(super) fn load_process(
     fs: Arc<vfs::FsState>,
     process: &ProcessSpec,
     group: &Arc<ThreadGroup>,
-) -> Result<(Arc<Task>, exec::Loaded, Option<Arc<Tty>>), Failure> {
+) -> Result<LoadedProcess, Failure> {
     let cred = Arc::new(process_cred(process));
     let files = Arc::new(FdTable::new());
     let terminal = vfs::setup::open_streams(process, &files)
@@ -205,7 +215,7 @@ pub(super) fn load_process(
         Ok((task.map_err(|e| failure(e, "the process's task".to_string()))?, loaded))
     });
     match loaded {
-        Ok((task, loaded)) => Ok((task, loaded, terminal)),
+        Ok((task, program)) => Ok(LoadedProcess { task, program, terminal }),
         Err(failure) => {
             if let Some(terminal) = &terminal {
                 tty::release(terminal);

@@ -1,7 +1,7 @@
 //! Further processes of the container, which commands from outside start: `runsc exec`. Their parent is outside: what
 //! they end with goes to the command that started them.
 
-use super::boot;
+use super::boot::{self, LoadedProcess};
 use super::process::{self, ThreadGroup};
 use super::signal::{self, SigHandlers, SigInfo};
 use super::task::Task;
@@ -55,11 +55,11 @@ pub fn prepare(command: u64, spec: &ProcessSpec) -> core::result::Result<Prepare
     let group = ThreadGroup::new(pid, None, Arc::new(SigHandlers::new()), linux_raw_sys::general::SIGCHLD);
     let loaded = boot::load_process(root, spec, &group).and_then(|loaded| {
         group
-            .add_task(&loaded.0)
+            .add_task(&loaded.task)
             .map(|()| loaded)
             .map_err(|e| Failure { errno: i32::from(e.0), context: "the process's task".to_string() })
     });
-    let (task, program, terminal) = match loaded {
+    let LoadedProcess { task, program, terminal } = match loaded {
         Ok(loaded) => loaded,
         Err(failure) => {
             group.abandon();

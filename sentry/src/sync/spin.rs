@@ -2,7 +2,7 @@
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Turns of the loop before the rest of the time slice is given up: the holder's vCPU may be off its CPU.
 const SPINS: u32 = 4000;
@@ -90,9 +90,21 @@ impl<T: ?Sized + core::fmt::Debug> core::fmt::Debug for SpinLock<T> {
     }
 }
 
-/// A wait for another vCPU that takes ten seconds is a bug: better a message than a silent loop.
+/// How long a wait for another vCPU may take before it is told of, ns: the host may be busy, or was stopped.
+const LATE_NS: u64 = 10 * crate::time::NS;
+/// How long before it is taken for a bug: better a message than a silent loop.
+const STUCK_NS: u64 = 300 * crate::time::NS;
+
+/// Called now and then by those who wait for another vCPU since `start`.
 pub fn stuck(start: u64, what: &str) {
-    assert!(crate::time::monotonic_ns().saturating_sub(start) < 10_000_000_000, "stuck at {what}");
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    let now = crate::time::monotonic_ns();
+    let waited = now.saturating_sub(start);
+    assert!(waited < STUCK_NS, "stuck at {what}");
+    if waited > LATE_NS && now.saturating_sub(TOLD.load(Ordering::Relaxed)) > LATE_NS {
+        TOLD.store(now, Ordering::Relaxed);
+        crate::warn!("a vCPU waits for {what} since {} s", waited / crate::time::NS);
+    }
 }
 
 /// Holds a [`SpinLock`] until it is dropped.
