@@ -36,3 +36,24 @@ macro_rules! modes {
 }
 
 modes!(words forks rights execs signals);
+
+/// Sockets: `tests/programs/sockstress.c`.
+#[test]
+fn sockets() {
+    let root = tempfile::tempdir().expect("a directory");
+    for dir in ["tmp", "proc", "dev", "sys"] {
+        std::fs::create_dir(root.path().join(dir)).expect("a directory");
+    }
+    compile("sockstress", root.path());
+    for platform in platforms() {
+        for cpus in ["2", "4"] {
+            let bundle = Bundle::new(root.path(), &["/sockstress"]).expect("a bundle");
+            let mut command = bundle.command(platform, &format!("sockets-{cpus}")).expect("a command");
+            command.args(["--cpus", cpus]);
+            let output = finish(command, b"", Duration::from_secs(120)).expect("a run");
+            let (out, err) =
+                (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert_eq!(out, "done\n", "on {platform} with {cpus} vCPUs: {err}");
+        }
+    }
+}

@@ -11,6 +11,8 @@ pub mod netlink;
 pub mod packets;
 pub mod proc;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 pub mod unix;
 
 use crate::errno::{Errno, Result};

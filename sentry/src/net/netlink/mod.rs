@@ -2,6 +2,9 @@
 
 mod route;
 
+#[cfg(test)]
+pub(super) use route::serve;
+
 use super::common::{BOTH, Common, DEFAULT_BUFFER};
 use super::packets::{Packet, PacketQueue};
 use super::{Receive, Send, Socket, msg};

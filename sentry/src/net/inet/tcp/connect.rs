@@ -151,6 +151,10 @@ impl TcpSocket {
                 return Ok(());
             }
             self.connected(&made);
+            if self.closed.load(Ordering::SeqCst) {
+                // It has been closed while it waited.
+                made.finish();
+            }
             queue.ready.push_back(made);
         }
         listener.common.queue.wake(Events::IN | Events::RDNORM);

@@ -200,9 +200,10 @@ impl TcpSocket {
             self.stop_listening();
         }
         let abort = !self.buffer.is_empty() || self.common.linger() == Some(0);
-        let connected = matches!(self.phase(), Phase::Connected);
-        let peer = self.peer();
+        // Before the phase is looked at: a listener that gives this its place now sees one or the other.
         self.closed.store(true, Ordering::SeqCst);
+        let connected = self.phase() == Phase::Connected;
+        let peer = self.peer();
         if connected && let Some(peer) = peer {
             if abort {
                 peer.reset();
