@@ -10,31 +10,19 @@ use std::os::unix::net::UnixStream;
 
 use abi::control::{Answer, Reply, Request};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use oci::bundle::Bundle;
 use oci::exec::Changes;
 use oci::state::Status;
 use platform::{process, terminal};
 
+use super::signals;
 use crate::cli::{Exec, Global};
 use crate::error::Error;
 use crate::sandbox::control::Client;
 use crate::sandbox::launch::{store, write_pid};
 use crate::sandbox::streams::{self, Console};
-
-/// Signals that are handed on to the process. SIGKILL of this command kills it where it is detached.
-const FORWARDED: &[Signal] = &[
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGALRM,
-    Signal::SIGCONT,
-    Signal::SIGWINCH,
-];
 
 /// Runs the process.
 pub fn exec(global: &Global, options: &Exec) -> Result<u8, Error> {
@@ -159,16 +147,8 @@ impl Running {
     }
 }
 
-fn watch_signals() -> Result<SignalFd, Error> {
-    let mut set = SigSet::empty();
-    FORWARDED.iter().for_each(|signal| set.add(*signal));
-    set.thread_block().map_err(|e| Error::os("blocking signals", e))?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(|e| Error::os("watching signals", e))
-}
-
 fn attached(start: Start, options: &Exec) -> Result<u8, Error> {
-    let signals = watch_signals()?;
+    let signals = signals::watch(Signal::SIGWINCH)?;
     let own = match &start.console {
         Console::Own(fd) => {
             let fd = fd.try_clone().map_err(|e| Error::os("copying the console", e))?;
@@ -215,7 +195,7 @@ fn stand_in(start: Start, told: UnixStream) -> i32 {
     let tell = |text: &str| {
         let _ = (&told).write_all(text.as_bytes());
     };
-    let prepared = watch_signals().and_then(|signals| {
+    let prepared = signals::watch(Signal::SIGWINCH).and_then(|signals| {
         nix::unistd::setsid().map_err(|e| Error::os("making a session", e))?;
         // Its terminal tells of a window size that changes.
         if let Console::New(slave) = &start.console {

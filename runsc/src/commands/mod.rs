@@ -13,6 +13,7 @@ mod pause;
 mod platforms;
 mod ps;
 mod run;
+mod signals;
 mod spec;
 mod start;
 mod state;

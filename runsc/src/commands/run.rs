@@ -4,32 +4,20 @@ use std::os::fd::AsFd;
 
 use abi::control::Request as ControlRequest;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci::bundle::Bundle;
 use platform::terminal;
 
-use super::delete;
+use super::{delete, signals};
 use crate::cli::{Global, Run};
 use crate::error::Error;
 use crate::log;
 use crate::sandbox::control::Client;
 use crate::sandbox::launch::{Launched, Request, killed, launch};
 use crate::sandbox::sync::{self, Message};
-
-/// Signals that are handed on to the container's first process.
-const FORWARDED: &[Signal] = &[
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGALRM,
-    Signal::SIGCONT,
-];
 
 /// Runs the container of a bundle.
 pub fn run(global: &Global, options: &Run) -> Result<u8, Error> {
@@ -56,7 +44,7 @@ pub fn run(global: &Global, options: &Run) -> Result<u8, Error> {
 /// Launches, waits, hands signals on, and deletes the container unless it is kept. Returns its exit code.
 pub fn foreground(global: &Global, request: Request<'_>, keep: bool) -> Result<u8, Error> {
     let id = request.id;
-    let signals = signals()?;
+    let signals = signals::watch(Signal::SIGCHLD)?;
     let launched = launch(request)?;
     let ended = wait(&launched, &signals, id);
     if matches!(ended, Err(Error::Os { .. })) {
@@ -71,16 +59,6 @@ pub fn foreground(global: &Global, request: Request<'_>, keep: bool) -> Result<u
     }
     reap(launched.pid);
     ended
-}
-
-/// A descriptor that tells of signals to hand on and of the sandbox's end.
-fn signals() -> Result<SignalFd, Error> {
-    let mut set = SigSet::empty();
-    FORWARDED.iter().for_each(|signal| set.add(*signal));
-    set.add(Signal::SIGCHLD);
-    set.thread_block().map_err(|e| Error::os("blocking signals", e))?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(|e| Error::os("watching signals", e))
 }
 
 fn wait(launched: &Launched, signals: &SignalFd, id: &str) -> Result<u8, Error> {
