@@ -60,6 +60,8 @@ pub enum Request {
     /// Writes the memory of a frozen sandbox into the file whose descriptor came with the command: its extents one after
     /// the other, with holes where it is zero. Served by the VMM.
     Save,
+    /// Waits for the end of the first process: [`Reply::Exited`] tells of it. Served by the VMM.
+    Wait,
     /// Asks for the list of processes.
     Processes,
     /// Asks for the counters of the sandbox process. Served by the VMM: the sentry is not disturbed.
@@ -76,7 +78,7 @@ pub enum Reply {
         /// Its result.
         result: Result<Answer, Failure>,
     },
-    /// The process that the command with this number has started has ended.
+    /// The process that the command with this number has started, or waits for, has ended.
     Exited {
         /// Number of the command.
         id: u64,

@@ -103,6 +103,8 @@ pub enum Command {
     Events(Events),
     /// Print what this runtime supports
     Features,
+    /// Wait for the end of a container and print what it ended with
+    Wait(Id),
     /// Freeze a container
     Pause(Id),
     /// Let a paused container run on
@@ -199,6 +201,7 @@ impl Command {
             Self::Kill(_) => "kill",
             Self::Events(_) => "events",
             Self::Features => "features",
+            Self::Wait(_) => "wait",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
             Self::Ps(_) => "ps",

@@ -224,6 +224,23 @@ fn events_tell_what_is_used() {
 }
 
 #[test]
+fn wait_tells_what_a_container_ends_with() {
+    for platform in platforms() {
+        let bundle = detached(platform);
+        let mut wait = bundle.runsc(&["wait", "life"]);
+        let child = wait.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("runsc");
+        // It waits, and keeps nobody waiting.
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(runsc(&bundle, &["kill", "life", "KILL"], b"").status.success());
+        let output = child.wait_with_output().expect("runsc");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(json, serde_json::json!({"id": "life", "exitStatus": 137}), "on {platform}");
+        let late = runsc(&bundle, &["wait", "life"], b"");
+        assert!(late.status.code() == Some(1) && text(&late.stderr).contains("container not running"));
+    }
+}
+
+#[test]
 fn features_are_a_document() {
     let output = Command::new(runsc_tests::runsc()).arg("features").output().expect("runsc");
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -51,6 +51,8 @@ struct State {
     waiting: HashMap<u64, Waiting>,
     /// Commands that started a process which has not ended, and its process id in the container.
     running: HashMap<u64, (Waiting, u32)>,
+    /// Commands that wait for the end of the first process.
+    waits: Vec<Waiting>,
     /// Every vCPU stands at its barrier.
     frozen: bool,
 }
@@ -171,6 +173,11 @@ impl Control {
                 return false;
             }
         }
+        if matches!(command.request, Request::Wait) {
+            let stream = Arc::clone(stream);
+            self.state().waits.push(Waiting { stream, id: outer, starts: None, gone: false });
+            return false;
+        }
         let file = if matches!(command.request, Request::Save) { files.pop_front() } else { None };
         if let Some(result) = self.serve_here(&command.request, file.map(File::from)) {
             let thaws = matches!((&command.request, &result), (Request::Thaw, Ok(_)));
@@ -242,12 +249,20 @@ impl Control {
         Ok(0)
     }
 
+    /// The first process has ended with this wait status: tells those who wait for it.
+    pub fn ended(&self, status: i32) {
+        for waiting in std::mem::take(&mut self.state().waits) {
+            send(&waiting.stream, &Reply::Exited { id: waiting.id, status });
+        }
+    }
+
     /// Forgets the commands of a closed connection, and kills the processes that are tied to it. Returns whether a
     /// command was queued.
     pub fn forget(&self, connection: &Connection) -> bool {
         let mut state = self.state();
         let theirs = |waiting: &Waiting| Arc::ptr_eq(&waiting.stream, &connection.stream);
         state.waiting.retain(|_, waiting| waiting.starts.is_some() || !theirs(waiting));
+        state.waits.retain(|waiting| !theirs(waiting));
         state.waiting.values_mut().filter(|w| theirs(w)).for_each(|w| w.gone = true);
         let kills: Vec<u32> = state
             .running

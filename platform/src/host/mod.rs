@@ -140,6 +140,9 @@ impl HostServices {
 
     /// Ends the sandbox and with it this process. Of several threads that call it, the first wins.
     pub fn end(&self, outcome: &Outcome) -> ! {
+        if let Outcome::Exited(status) = outcome {
+            self.control.ended(*status);
+        }
         let finish = self.finish.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let code = finish(outcome);
         crate::process::exit_now(code)

@@ -18,6 +18,7 @@ use oci::state::Status;
 use platform::{process, terminal};
 
 use super::signals;
+use super::wait::exit_code;
 use crate::cli::{Exec, Global};
 use crate::error::Error;
 use crate::sandbox::control::Client;
@@ -125,11 +126,7 @@ impl Running {
                 && let Reply::Exited { id, status } = self.client.receive()?
                 && id == self.command
             {
-                // wait(2): the low seven bits are the signal, the next byte the exit code.
-                return Ok(match status & 0x7f {
-                    0 => (status >> 8) as u8,
-                    signal => 128 + signal as u8,
-                });
+                return Ok(exit_code(status));
             }
         }
     }

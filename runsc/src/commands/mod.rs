@@ -17,6 +17,7 @@ mod signals;
 mod spec;
 mod start;
 mod state;
+mod wait;
 
 use crate::cli::{Cli, Command};
 use crate::error::Error;
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> Result<u8, Error> {
         Command::Debug(command) => debug::debug(global, command),
         Command::Events(options) => events::events(global, options),
         Command::Features => features::features(),
+        Command::Wait(id) => wait::wait(global, &id.id),
         Command::Pause(id) => pause::pause(global, &id.id),
         Command::Resume(id) => pause::resume(global, &id.id),
         Command::Ps(options) => ps::ps(global, options),

@@ -104,7 +104,7 @@ fn run(request: &Request) -> Result<Answer, Failure> {
             Ok(Answer::Ok)
         }
         // Freezing is served above; a command that comes here while the sandbox runs has nothing to thaw or save.
-        Request::Freeze | Request::Thaw | Request::Save => {
+        Request::Freeze | Request::Thaw | Request::Save | Request::Wait => {
             Err(failed(Errno::EINVAL, "the sandbox is not frozen"))
         }
         Request::Processes => Ok(Answer::Processes(processes())),

@@ -442,6 +442,10 @@ impl ThreadGroup {
             // Its parent is outside of the container.
             self.reap();
             super::join::ended(self.pid, status);
+            // The first process, where it has ended too, waits for all others.
+            if let Some(init) = find_group(1) {
+                init.child_queue.wake(Events::IN);
+            }
             return;
         };
         let (code, value) = match status & 0x7f {
