@@ -26,11 +26,11 @@ pub fn parse(raw: &[u8], domain: u32) -> Result<SocketAddr> {
         if raw.len() < 16 {
             return Err(Errno::EINVAL);
         }
-        // bind(2) of old programs leaves the family out.
-        if found != n::AF_INET {
+        let ip: [u8; 4] = raw.get(4..8).and_then(|a| a.try_into().ok()).ok_or(Errno::EINVAL)?;
+        // Old programs leave the family of the wildcard out.
+        if found != n::AF_INET && (found != n::AF_UNSPEC || ip != [0; 4]) {
             return Err(wrong);
         }
-        let ip: [u8; 4] = raw.get(4..8).and_then(|a| a.try_into().ok()).ok_or(Errno::EINVAL)?;
         return Ok(SocketAddr::new(IpAddr::V4(ip.into()), port(raw).ok_or(Errno::EINVAL)?));
     }
     if found != n::AF_INET6 {

@@ -117,11 +117,7 @@ impl IpOptions {
     /// # Errors
     /// ENOPROTOOPT; ENOTCONN for the MTU of no path.
     pub fn get(&self, domain: u32, level: u32, name: u32) -> Result<Vec<u8>> {
-        let (table, values) = match self.table(domain, level) {
-            Ok(found) => found,
-            Err(_) if level == SOL_IPV6 => return Err(Errno::EOPNOTSUPP),
-            Err(_) => return Err(Errno::EOPNOTSUPP),
-        };
+        let (table, values) = self.table(domain, level).map_err(|_| Errno::EOPNOTSUPP)?;
         if (level, name) == (SOL_IP, IP_MTU) || (level, name) == (SOL_IPV6, IPV6_MTU) {
             return Ok(MTU.to_ne_bytes().to_vec());
         }
