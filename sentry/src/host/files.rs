@@ -6,11 +6,11 @@ use crate::kernel::freeze;
 use crate::mm::frames::FrameRef;
 use crate::mm::frames::page::KernelPage;
 use crate::sync::Mutex;
-use abi::PAGE_SIZE;
 use abi::hostcall::{
     DirEntryHead, FileClose, FileGetXattr, FileOpen, FileRead, FileReadDir, FileReadlink, FileStat,
     FileStatAt, FileStatHandle, FileWrite, GpaRange, MAX_PATH, MAX_RANGES, MAX_TRANSFER, Random,
 };
+use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use zerocopy::{FromBytes, IntoBytes};
@@ -154,18 +154,6 @@ impl Handle {
         get_stat(&out)
     }
 
-    /// The scatter list of frames, neighbours joined.
-    fn ranges(frames: &[FrameRef]) -> Vec<GpaRange> {
-        let mut ranges: Vec<GpaRange> = Vec::with_capacity(frames.len());
-        for frame in frames {
-            match ranges.last_mut() {
-                Some(last) if last.gpa + last.len == frame.gpa() => last.len += PAGE_SIZE,
-                _ => ranges.push(GpaRange { gpa: frame.gpa(), len: PAGE_SIZE }),
-            }
-        }
-        ranges
-    }
-
     /// Reads into whole frames; returns the bytes read, fewer only at the end of the file.
     ///
     /// # Errors
@@ -175,7 +163,7 @@ impl Handle {
         let list = KernelPage::alloc()?;
         let mut done = 0;
         for part in frames.chunks(most) {
-            let ranges = Self::ranges(part);
+            let ranges = ranges(part.iter().map(FrameRef::gpa));
             list.write(0, ranges.as_bytes());
             let n = super::call(&FileRead {
                 handle: self.number()?,
@@ -250,11 +238,39 @@ impl Handle {
     }
 }
 
+/// The scatter list of frames: neighbours are joined within a block of 2 MiB, of which extents consist. A range that lay
+/// in two extents would be refused.
+fn ranges(frames: impl Iterator<Item = u64>) -> Vec<GpaRange> {
+    let mut ranges: Vec<GpaRange> = Vec::new();
+    for gpa in frames {
+        match ranges.last_mut() {
+            Some(last) if last.gpa + last.len == gpa && !gpa.is_multiple_of(HUGE_PAGE_SIZE) => {
+                last.len += PAGE_SIZE;
+            }
+            _ => ranges.push(GpaRange { gpa, len: PAGE_SIZE }),
+        }
+    }
+    ranges
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         let (handle, restores) = *self.open.get_mut();
         if restores == freeze::restores() {
             let _ = super::call(&FileClose { handle });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_join_neighbours_but_not_across_blocks() {
+        let pages = [3, 4, 5, 9, 510, 511, 512, 513, 511];
+        let list = ranges(pages.iter().map(|page| page * PAGE_SIZE));
+        let found: Vec<_> = list.iter().map(|r| (r.gpa / PAGE_SIZE, r.len / PAGE_SIZE)).collect();
+        assert_eq!(found, [(3, 3), (9, 1), (510, 2), (512, 2), (511, 1)]);
     }
 }

@@ -94,6 +94,32 @@ pub fn map(mm: &Arc<Mm>) -> Result<u64> {
     Ok(at + PAGE_SIZE)
 }
 
+/// The hash of a symbol's or version's name in the System V ABI.
+fn elf_hash(name: &[u8]) -> u32 {
+    name.iter().fold(0u32, |hash, byte| {
+        let hash = (hash << 4).wrapping_add(u32::from(*byte));
+        let high = hash & 0xf000_0000;
+        (hash ^ (high >> 24)) & !high
+    })
+}
+
+/// The version definitions: the object's own name, and the version that all its symbols have. Go takes no symbol
+/// without one.
+fn versions(soname: usize, version: usize, name: &[u8], version_name: &[u8]) -> Vec<u8> {
+    const BASE: u16 = 1;
+    let mut out = Vec::new();
+    let entries = [(BASE, 1u16, soname, name, 28u32), (0, 2, version, version_name, 0)];
+    for (flags, index, at, name, next) in entries {
+        for half in [1u16, flags, index, 1] {
+            out.extend_from_slice(&half.to_le_bytes());
+        }
+        for word in [elf_hash(name), 20, next, at as u32, 0] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+    out
+}
+
 /// The ELF header, program headers and symbol tables of the image.
 fn build() -> Vec<u8> {
     use linux_raw_sys::elf_uapi as c;
@@ -114,7 +140,13 @@ fn build() -> Vec<u8> {
     let str_at = sym_at + 24 * symbols;
     let mut strings = alloc::vec![0u8];
     let soname = strings.len();
-    strings.extend_from_slice(b"linux-vdso.so.1\0");
+    const SONAME: &[u8] = b"linux-vdso.so.1";
+    const VERSION: &[u8] = b"LINUX_2.6";
+    strings.extend_from_slice(SONAME);
+    strings.push(0);
+    let version = strings.len();
+    strings.extend_from_slice(VERSION);
+    strings.push(0);
     let offsets: Vec<usize> = NAMES
         .iter()
         .map(|(name, _)| {
@@ -124,14 +156,20 @@ fn build() -> Vec<u8> {
             at
         })
         .collect();
-    let dyn_at = (str_at + strings.len()).next_multiple_of(8);
-    let dynamic: [(u64, u64); 7] = [
+    let versym_at = (str_at + strings.len()).next_multiple_of(8);
+    let verdef = versions(soname, version, SONAME, VERSION);
+    let verdef_at = (versym_at + 2 * symbols).next_multiple_of(8);
+    let dyn_at = (verdef_at + verdef.len()).next_multiple_of(8);
+    let dynamic: [(u64, u64); 10] = [
         (u64::from(c::DT_HASH), hash_at as u64),
         (u64::from(c::DT_STRTAB), str_at as u64),
         (u64::from(c::DT_SYMTAB), sym_at as u64),
         (u64::from(c::DT_STRSZ), strings.len() as u64),
         (u64::from(c::DT_SYMENT), 24),
         (u64::from(c::DT_SONAME), soname as u64),
+        (u64::from(c::DT_VERSYM), versym_at as u64),
+        (u64::from(c::DT_VERDEF), verdef_at as u64),
+        (u64::from(c::DT_VERDEFNUM), 2),
         (u64::from(c::DT_NULL), 0),
     ];
     let mut out = Vec::new();
@@ -177,6 +215,12 @@ fn build() -> Vec<u8> {
         out.extend_from_slice(&64u64.to_le_bytes());
     }
     out.extend_from_slice(&strings);
+    out.resize(versym_at, 0);
+    for i in 0..symbols {
+        out.extend_from_slice(&(if i == 0 { 0u16 } else { 2 }).to_le_bytes());
+    }
+    out.resize(verdef_at, 0);
+    out.extend_from_slice(&verdef);
     out.resize(dyn_at, 0);
     for (key, value) in dynamic {
         out.extend_from_slice(&key.to_le_bytes());
@@ -188,6 +232,12 @@ fn build() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hash_is_that_of_the_abi() {
+        // The value that glibc has for this version.
+        assert_eq!(elf_hash(b"LINUX_2.6"), 61_765_110);
+    }
 
     #[test]
     fn headers_end_before_the_code() {
