@@ -46,4 +46,4 @@ macro_rules! programs {
     ($($name:ident)*) => { $(#[test] fn $name() { compare(stringify!($name)); })* };
 }
 
-programs!(processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink);
+programs!(processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink filters);

@@ -196,6 +196,7 @@ fn build(current: &CurrentTask, args: &CloneArgs, tid: u32) -> Result<(Arc<Task>
     }
     child.nice.store(current.nice.load(Ordering::Relaxed), Ordering::Relaxed);
     child.policy.store(current.policy.load(Ordering::Relaxed), Ordering::Relaxed);
+    super::seccomp::inherit(current, &child);
     child.timer_slack.store(current.timer_slack.load(Ordering::Relaxed), Ordering::Relaxed);
     let vfork = has(args, c::CLONE_VFORK).then(|| Arc::new(VforkWait::default()));
     *child.vfork_done.lock() = vfork.clone();

@@ -1,6 +1,7 @@
 //! Tasks, thread groups, the scheduler, signals, futexes, timers and credentials.
 
 pub mod boot;
+pub mod bpf;
 pub mod clone;
 pub mod cred;
 pub mod deliver;
@@ -19,6 +20,7 @@ pub mod run;
 pub mod sched;
 #[cfg(test)]
 mod sched_native;
+pub mod seccomp;
 pub mod signal;
 pub mod task;
 pub mod timer;

@@ -114,6 +114,8 @@ pub struct ThreadGroup {
     pub children_usage: SpinLock<Usage>,
     /// CLOCK_BOOTTIME at the start, ns.
     pub start_ns: u64,
+    /// Held while the filters of system calls of its tasks change.
+    pub filters: crate::sync::Mutex<()>,
     /// ITIMER_REAL and the others.
     pub timers: SpinLock<super::itimer::Timers>,
     /// PR_SET_CHILD_SUBREAPER.
@@ -167,6 +169,7 @@ impl ThreadGroup {
             signal_queue: WaitQueue::new(),
             child_queue: WaitQueue::new(),
             change_queue: WaitQueue::new(),
+            filters: crate::sync::Mutex::new(()),
             limits: SpinLock::new(limits),
             exiting: AtomicBool::new(false),
             exit_status: AtomicI32::new(0),

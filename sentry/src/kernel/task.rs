@@ -3,6 +3,7 @@
 use super::cred::Cred;
 use super::process::{self, ThreadGroup, Usage};
 use super::sched::SchedState;
+use super::seccomp::Seccomp;
 use super::signal::{self, SigInfo, TaskSignals};
 use crate::arch::fpu::FpuState;
 use crate::arch::stack::KernelContext;
@@ -24,6 +25,12 @@ use linux_raw_sys::general as c;
 
 /// Code that a new task begins with.
 pub type Entry = Box<dyn FnOnce() + Send>;
+
+/// What is to be done at each system call of a task, besides serving it: bits of [`Task::work`].
+pub mod work {
+    /// Filters are asked.
+    pub const SECCOMP: u32 = 1;
+}
 
 /// A thread.
 pub struct Task {
@@ -80,6 +87,10 @@ pub struct Task {
     pub restart_left: AtomicU64,
     /// Number of the system call that it is in, plus 1; 0 for none.
     pub syscall: AtomicU64,
+    /// See [`work`].
+    pub work: AtomicU32,
+    /// How its system calls are filtered.
+    pub seccomp: SpinLock<Seccomp>,
 }
 
 /// Lets a parent wait until its vfork child execs or ends.
@@ -162,6 +173,8 @@ impl Task {
             restart_sleep: AtomicU64::new(0),
             restart_left: AtomicU64::new(0),
             syscall: AtomicU64::new(0),
+            work: AtomicU32::new(0),
+            seccomp: SpinLock::new(Seccomp::Disabled),
         }))
     }
 
@@ -274,6 +287,11 @@ impl Task {
         self.kill.store(true, Ordering::SeqCst);
         self.alert();
         super::sched::wake(self);
+    }
+
+    /// Adds to what is done at each of its system calls.
+    pub fn set_work(&self, bits: u32) {
+        self.work.fetch_or(bits, Ordering::SeqCst);
     }
 
     /// Lets a parent in vfork go on.

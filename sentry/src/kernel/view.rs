@@ -112,6 +112,10 @@ fn describe(group: &Arc<ThreadGroup>, task: Option<&Arc<Task>>, whole: bool) -> 
     info.nice = task.nice.load(Ordering::Relaxed) as i32 - 20;
     info.cpu = task.sched.last_cpu.load(Ordering::Relaxed);
     info.cpus_allowed = task.sched.affinity.load(Ordering::Relaxed) & cpu_mask();
+    {
+        let filters = task.seccomp.lock();
+        (info.seccomp, info.seccomp_filters) = (filters.mode(), filters.filters() as u32);
+    }
     info.syscall = task.syscall.load(Ordering::Relaxed) as i64 - 1;
     if let Ok(mm) = task.try_mm() {
         fill_memory(&mut info, &mm);

@@ -20,6 +20,7 @@ pub mod process;
 pub mod read_write;
 pub mod rlimit;
 pub mod sched;
+pub mod seccomp;
 pub mod signal;
 pub mod signalfd;
 pub mod socket;
@@ -32,6 +33,7 @@ pub mod wait;
 pub mod xattr;
 
 use crate::errno::{Errno, Result};
+use crate::kernel::seccomp as seccomp_rules;
 use crate::kernel::task::CurrentTask;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -86,6 +88,9 @@ pub fn serve(current: &CurrentTask) {
     if crate::mm::frames::low() {
         crate::kernel::oom::relieve();
     }
+    if current.work.load(Ordering::Relaxed) != 0 && !begin(current, nr, &args) {
+        return;
+    }
     let traced = TRACE.load(Ordering::Relaxed);
     let start = if traced { crate::time::monotonic_ns() } else { 0 };
     let result = match table::TABLE.get(nr as usize) {
@@ -109,6 +114,24 @@ pub fn serve(current: &CurrentTask) {
                 // What comes before the program goes on sorts it out.
                 current.attention.store(true, Ordering::SeqCst);
             }
+        }
+    }
+}
+
+/// What comes before a call that is filtered. `false`: it is not served, its result stands.
+#[cold]
+fn begin(current: &CurrentTask, nr: u64, args: &Args) -> bool {
+    match seccomp_rules::check(current, nr, &args.0) {
+        seccomp_rules::Verdict::Allow => true,
+        seccomp_rules::Verdict::Skip(None) => false,
+        seccomp_rules::Verdict::Skip(Some(e)) => {
+            current.ctx_mut().rax = e.as_ret();
+            false
+        }
+        // There is no tracer.
+        seccomp_rules::Verdict::Trace(_) => {
+            current.ctx_mut().rax = Errno::ENOSYS.as_ret();
+            false
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::kernel::cred::cap;
 use crate::kernel::task::CurrentTask;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::prctl as p;
+use linux_raw_sys::ptrace::{SECCOMP_MODE_FILTER, SECCOMP_MODE_STRICT};
 
 /// arch_prctl(2)
 pub fn arch_prctl(task: &CurrentTask, args: &Args) -> Result<u64> {
@@ -122,7 +123,12 @@ pub fn prctl(task: &CurrentTask, args: &Args) -> Result<u64> {
         }
         p::PR_GET_TIMERSLACK => Ok(task.timer_slack.load(Ordering::Relaxed)),
         p::PR_CAP_AMBIENT => cap_ambient(task, args),
-        p::PR_GET_SECCOMP => Ok(0),
+        p::PR_GET_SECCOMP => Ok(u64::from(task.seccomp.lock().mode())),
+        p::PR_SET_SECCOMP => match arg as u32 {
+            SECCOMP_MODE_STRICT => super::seccomp::set_strict(task),
+            SECCOMP_MODE_FILTER => super::seccomp::set_filter(task, 0, args.u64(2)),
+            _ => Err(Errno::EINVAL),
+        },
         p::PR_SET_THP_DISABLE | p::PR_SET_VMA => Ok(0),
         p::PR_GET_THP_DISABLE => Ok(0),
         p::PR_GET_TID_ADDRESS => task.write_obj(arg, &task.clear_tid.load(Ordering::Relaxed)).map(|()| 0),
