@@ -10,6 +10,7 @@ use crate::sync::{Mutex, SpinLock};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use smallvec::SmallVec;
 
@@ -340,20 +341,10 @@ impl Data {
     fn discard(&self, start: u64, end: u64, cut: bool) {
         let first = start.div_ceil(PAGE);
         let last = end / PAGE;
-        let mut gone: Vec<Page> = Vec::new();
         {
-            let mut pages = self.pages.lock();
+            let pages = self.pages.lock();
             if cut {
                 self.valid.fetch_min(start, Ordering::Relaxed);
-            }
-            if first < last {
-                let mut tail = pages.map.split_off(&first);
-                let mut rest = if last == u64::MAX / PAGE { BTreeMap::new() } else { tail.split_off(&last) };
-                let freed = tail.values().filter(|p| p.dirty).count() as u64;
-                pages.dirty -= freed;
-                self.account.uncharge(freed);
-                gone.extend(tail.into_values());
-                pages.map.append(&mut rest);
             }
             if !start.is_multiple_of(PAGE) {
                 let stop = end.min((start / PAGE + 1) * PAGE);
@@ -370,9 +361,24 @@ impl Data {
             }
         }
         if first < last {
+            while self.take_some(first..last) {}
             self.mappings.invalidate(first..last);
         }
-        drop(gone);
+    }
+
+    /// Takes some pages of a range away, few enough that nobody waits long for the lock; `false` when none is left.
+    fn take_some(&self, range: Range<u64>) -> bool {
+        const SOME: usize = 64;
+        let gone: SmallVec<[Page; SOME]> = {
+            let mut pages = self.pages.lock();
+            let gone: SmallVec<[Page; SOME]> =
+                pages.map.extract_if(range, |_, _| true).take(SOME).map(|entry| entry.1).collect();
+            let freed = gone.iter().filter(|p| p.dirty).count() as u64;
+            pages.dirty -= freed;
+            self.account.uncharge(freed);
+            gone
+        };
+        gone.len() == SOME
     }
 
     /// fallocate(2).
