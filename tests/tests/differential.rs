@@ -46,4 +46,6 @@ macro_rules! programs {
     ($($name:ident)*) => { $(#[test] fn $name() { compare(stringify!($name)); })* };
 }
 
-programs!(processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink);
+programs!(
+    sysv_shm sysv_sem sysv_msg processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink
+);
