@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
 	VAL(count(id));
 	int up[2], down[2]; char c; IS(!pipe(up) && !pipe(down));
 	pid_t p = fork();
-	if (!p) { strcpy(a, "child"); IS(write(up[1], "x", 1) == 1 && read(down[0], &c, 1) == 1); _exit(0); }
+	if (!p) { strcpy(a, "child"); _exit(write(up[1], "x", 1) != 1 || read(down[0], &c, 1) != 1); }
 	IS(read(up[0], &c, 1) == 1);
 	VAL(count(id)); IS(!strcmp(a, "child"));
 	IS(write(down[1], "x", 1) == 1); waitpid(p, 0, 0);

@@ -11,6 +11,7 @@ pub mod ioctl;
 pub mod memory;
 pub mod misc;
 pub mod mount;
+pub mod mqueue;
 pub mod open;
 pub mod path;
 pub mod pipe;

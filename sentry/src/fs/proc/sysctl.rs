@@ -2,7 +2,7 @@
 
 use crate::errno::{Errno, Result};
 use crate::fs::synth::{Dir, Entry, Synth, Text};
-use crate::fs::{epoll, inotify, pipe};
+use crate::fs::{epoll, inotify, mqueue, pipe};
 use crate::ipc::limits::{self, Bounded};
 use crate::kernel::cred::cap;
 use crate::sync::SpinLock;
@@ -48,11 +48,11 @@ const VALUES: &[(&str, Value)] = &[
     ("fs/lease-break-time", Kept("45")),
     ("fs/leases-enable", Kept("1")),
     ("fs/mount-max", Is("100000")),
-    ("fs/mqueue/msg_default", Kept("10")),
-    ("fs/mqueue/msg_max", Kept("10")),
-    ("fs/mqueue/msgsize_default", Kept("8192")),
-    ("fs/mqueue/msgsize_max", Kept("8192")),
-    ("fs/mqueue/queues_max", Kept("256")),
+    ("fs/mqueue/msg_default", Limit(&mqueue::limits::MSG_DEFAULT_FILE)),
+    ("fs/mqueue/msg_max", Limit(&mqueue::limits::MSG_MAX_FILE)),
+    ("fs/mqueue/msgsize_default", Limit(&mqueue::limits::MSGSIZE_DEFAULT_FILE)),
+    ("fs/mqueue/msgsize_max", Limit(&mqueue::limits::MSGSIZE_MAX_FILE)),
+    ("fs/mqueue/queues_max", Limit(&mqueue::limits::QUEUES_MAX_FILE)),
     ("fs/nr_open", Made(|| format!("{}", crate::vfs::fdtable::NR_OPEN))),
     ("fs/overflowgid", Kept("65534")),
     ("fs/overflowuid", Kept("65534")),
