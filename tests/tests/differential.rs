@@ -47,5 +47,5 @@ macro_rules! programs {
 }
 
 programs!(
-    sysv_shm sysv_sem sysv_msg mqueue processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink
+    sysv_shm sysv_sem sysv_msg mqueue cputime processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink
 );

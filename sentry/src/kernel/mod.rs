@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod clone;
+pub mod cputime;
 pub mod cred;
 pub mod deliver;
 pub mod events;

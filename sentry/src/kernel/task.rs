@@ -20,7 +20,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, Ref, RefCell, RefMut};
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general as c;
 
 /// Code that a new task begins with.
@@ -79,6 +79,8 @@ pub struct Task {
     pub restart_sleep: AtomicU64,
     /// See `restart_sleep`.
     pub restart_left: AtomicU64,
+    /// The clock of CPU time that it goes by; 0 for real time.
+    pub restart_clock: AtomicI32,
     /// Number of the system call that it is in, plus 1; 0 for none.
     pub syscall: AtomicU64,
     /// What semaphores get back at its end: SEM_UNDO.
@@ -167,6 +169,7 @@ impl Task {
             timer_slack: AtomicU64::new(50_000),
             restart_sleep: AtomicU64::new(0),
             restart_left: AtomicU64::new(0),
+            restart_clock: AtomicI32::new(0),
             syscall: AtomicU64::new(0),
             undo: SpinLock::new(None),
         }))
