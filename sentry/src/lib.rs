@@ -15,6 +15,7 @@ pub mod control;
 pub mod errno;
 pub mod fs;
 pub mod host;
+pub mod ipc;
 pub mod kernel;
 pub mod loader;
 pub mod log;

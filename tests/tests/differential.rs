@@ -46,4 +46,7 @@ macro_rules! programs {
     ($($name:ident)*) => { $(#[test] fn $name() { compare(stringify!($name)); })* };
 }
 
-programs!(processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink filters);
+programs!(
+    processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink
+    sysv_shm sysv_sem sysv_msg mqueue cputime filters
+);

@@ -10,6 +10,7 @@ pub mod inotify;
 pub mod lower;
 pub mod memfd;
 pub mod memfs;
+pub mod mqueue;
 pub mod pidfd;
 pub mod pipe;
 pub mod proc;
@@ -37,7 +38,7 @@ pub fn make(fstype: &[u8], options: &[u8]) -> Result<Arc<SuperBlock>> {
         b"devtmpfs" => {
             MemFs::tmpfs(&Options { mode: 0o755, ..Options::default() }.parse(options)?, "devtmpfs")
         }
-        b"mqueue" => memory("mqueue"),
+        b"mqueue" => Ok(mqueue::super_block()),
         b"devpts" => Ok(devpts::new()),
         b"proc" => Ok(proc::new()),
         b"sysfs" => Ok(sysfs::new()),

@@ -198,6 +198,9 @@ fn build(current: &CurrentTask, args: &CloneArgs, tid: u32) -> Result<(Arc<Task>
     child.policy.store(current.policy.load(Ordering::Relaxed), Ordering::Relaxed);
     super::seccomp::inherit(current, &child);
     child.timer_slack.store(current.timer_slack.load(Ordering::Relaxed), Ordering::Relaxed);
+    if has(args, c::CLONE_SYSVSEM) {
+        child.share_undo_list(current);
+    }
     let vfork = has(args, c::CLONE_VFORK).then(|| Arc::new(VforkWait::default()));
     *child.vfork_done.lock() = vfork.clone();
     if let Err(e) = group.add_task(&child) {

@@ -18,6 +18,7 @@ pub fn exit_task(current: &CurrentTask, status: i32) {
     let group = current.group.clone();
     group.set_exit_status(status);
     release_memory(current);
+    current.leave_undo_list();
     current.set_files(None);
     current.set_fs(None);
     let tid = current.tid();

@@ -1,5 +1,6 @@
 //! Interval timers of a process: setitimer(2), alarm(2), timer_create(2).
 
+use super::cputime::{AlarmId, CpuClock};
 use super::process::ThreadGroup;
 use super::signal::{self, SigInfo};
 use super::timer::{self, TimerId};
@@ -24,6 +25,31 @@ pub enum Notify {
     Task(u32, u64, u32),
 }
 
+/// What a timer goes by.
+#[derive(Clone)]
+pub enum Source {
+    /// CLOCK_MONOTONIC; other clocks of real time are reckoned into it.
+    Real,
+    /// CPU time.
+    Cpu(CpuClock),
+}
+
+impl Source {
+    /// What it shows, ns. A clock of what is gone stands still.
+    pub fn now(&self) -> u64 {
+        match self {
+            Self::Real => crate::time::monotonic_ns(),
+            Self::Cpu(clock) => clock.now().unwrap_or(0),
+        }
+    }
+}
+
+/// How a timer is waiting.
+enum Scheduled {
+    Real(TimerId),
+    Cpu(AlarmId),
+}
+
 /// One timer.
 pub struct IntervalTimer {
     group: Weak<ThreadGroup>,
@@ -32,6 +58,8 @@ pub struct IntervalTimer {
     code: i32,
     /// Clock that it was created for.
     pub clock: u32,
+    /// What it goes by.
+    pub source: Source,
     state: SpinLock<State>,
     overrun: AtomicU32,
     me: Weak<IntervalTimer>,
@@ -41,17 +69,25 @@ pub struct IntervalTimer {
 struct State {
     next: u64,
     interval: u64,
-    scheduled: Option<TimerId>,
+    scheduled: Option<Scheduled>,
 }
 
 impl IntervalTimer {
-    fn new(group: &Arc<ThreadGroup>, id: i32, notify: Notify, code: i32, clock: u32) -> Arc<Self> {
+    fn new(
+        group: &Arc<ThreadGroup>,
+        id: i32,
+        notify: Notify,
+        code: i32,
+        clock: u32,
+        source: Source,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             group: Arc::downgrade(group),
             id,
             notify,
             code,
             clock,
+            source,
             state: SpinLock::new(State::default()),
             overrun: AtomicU32::new(0),
             me: me.clone(),
@@ -64,10 +100,10 @@ impl IntervalTimer {
         if state.next == 0 {
             return (0, state.interval);
         }
-        (state.next.saturating_sub(crate::time::monotonic_ns()).max(1), state.interval)
+        (state.next.saturating_sub(self.source.now()).max(1), state.interval)
     }
 
-    /// Arms it for `next` (CLOCK_MONOTONIC, ns; 0 disarms) and then every `interval`.
+    /// Arms it for `next` (of its source, ns; 0 disarms) and then every `interval`.
     pub fn set(&self, next: u64, interval: u64) {
         let old = {
             let mut state = self.state.lock();
@@ -75,9 +111,7 @@ impl IntervalTimer {
             state.interval = interval;
             state.scheduled.take()
         };
-        if let Some(old) = old {
-            timer::cancel(old);
-        }
+        self.unschedule(old);
         self.overrun.store(0, Ordering::Relaxed);
         self.schedule(next);
     }
@@ -86,8 +120,19 @@ impl IntervalTimer {
         if next != 0
             && let Some(me) = self.me.upgrade()
         {
-            let id = timer::schedule(next, me);
-            self.state.lock().scheduled = Some(id);
+            let id = match &self.source {
+                Source::Real => Some(Scheduled::Real(timer::schedule(next, me))),
+                Source::Cpu(clock) => clock.alarm(next, me).map(Scheduled::Cpu),
+            };
+            self.state.lock().scheduled = id;
+        }
+    }
+
+    fn unschedule(&self, scheduled: Option<Scheduled>) {
+        match (scheduled, &self.source) {
+            (Some(Scheduled::Real(id)), _) => timer::cancel(id),
+            (Some(Scheduled::Cpu(id)), Source::Cpu(clock)) => clock.cancel(id),
+            _ => {}
         }
     }
 
@@ -100,7 +145,7 @@ impl IntervalTimer {
 impl Wake for IntervalTimer {
     fn wake(&self, _: Events) {
         let Some(group) = self.group.upgrade() else { return };
-        let now = crate::time::monotonic_ns();
+        let now = self.source.now();
         let next = {
             let mut state = self.state.lock();
             if state.next == 0 || state.next > now {
@@ -143,8 +188,8 @@ impl Wake for IntervalTimer {
 /// The timers of a process.
 #[derive(Default)]
 pub struct Timers {
-    /// ITIMER_REAL, made when first used.
-    real: Option<Arc<IntervalTimer>>,
+    /// ITIMER_REAL, ITIMER_VIRTUAL and ITIMER_PROF, made when first used.
+    intervals: [Option<Arc<IntervalTimer>>; 3],
     posix: BTreeMap<i32, Arc<IntervalTimer>>,
     next: i32,
 }
@@ -152,27 +197,37 @@ pub struct Timers {
 impl Timers {
     /// None yet.
     pub const fn new() -> Self {
-        Self { real: None, posix: BTreeMap::new(), next: 0 }
+        Self { intervals: [const { None }; 3], posix: BTreeMap::new(), next: 0 }
     }
 }
 
 impl ThreadGroup {
-    /// ITIMER_REAL.
-    pub fn real_timer(&self) -> Option<Arc<IntervalTimer>> {
+    /// The interval timer of an ITIMER_* number; `None` for a number that there is not.
+    pub fn interval_timer(&self, which: u32) -> Option<Arc<IntervalTimer>> {
         let group = self.arc()?;
-        let mut timers = self.timers.lock();
-        let new = || {
-            let notify = Notify::Process(c::SIGALRM, 0);
-            IntervalTimer::new(&group, 0, notify, c::SI_KERNEL as i32, c::CLOCK_MONOTONIC)
+        let cpu = || Source::Cpu(CpuClock::Process(Arc::downgrade(&group)));
+        let (signal, clock, source) = match which {
+            c::ITIMER_REAL => (c::SIGALRM, c::CLOCK_MONOTONIC, Source::Real),
+            c::ITIMER_VIRTUAL => (c::SIGVTALRM, c::CLOCK_PROCESS_CPUTIME_ID, cpu()),
+            c::ITIMER_PROF => (c::SIGPROF, c::CLOCK_PROCESS_CPUTIME_ID, cpu()),
+            _ => return None,
         };
-        Some(timers.real.get_or_insert_with(new).clone())
+        let mut timers = self.timers.lock();
+        let notify = Notify::Process(signal, 0);
+        let new = || IntervalTimer::new(&group, 0, notify, c::SI_KERNEL as i32, clock, source);
+        Some(timers.intervals.get_mut(which as usize)?.get_or_insert_with(new).clone())
     }
 
     /// Makes a POSIX timer and returns its id.
     ///
     /// # Errors
     /// EAGAIN.
-    pub fn create_timer(&self, clock: u32, notify: impl FnOnce(i32) -> Notify) -> Result<i32> {
+    pub fn create_timer(
+        &self,
+        clock: u32,
+        source: Source,
+        notify: impl FnOnce(i32) -> Notify,
+    ) -> Result<i32> {
         let group = self.arc().ok_or(Errno::ESRCH)?;
         let mut timers = self.timers.lock();
         if timers.posix.len() >= MAX_TIMERS {
@@ -180,7 +235,7 @@ impl ThreadGroup {
         }
         let id = timers.next;
         timers.next += 1;
-        timers.posix.insert(id, IntervalTimer::new(&group, id, notify(id), c::SI_TIMER, clock));
+        timers.posix.insert(id, IntervalTimer::new(&group, id, notify(id), c::SI_TIMER, clock, source));
         Ok(id)
     }
 
@@ -202,14 +257,14 @@ impl ThreadGroup {
         Ok(())
     }
 
-    /// At exec and at the end: POSIX timers go; at the end ITIMER_REAL too.
+    /// At exec and at the end: POSIX timers go; at the end those of setitimer(2) too.
     pub fn clear_timers(&self, all: bool) {
-        let (posix, real) = {
+        let (posix, intervals) = {
             let mut timers = self.timers.lock();
             let posix = core::mem::take(&mut timers.posix);
-            (posix, if all { timers.real.take() } else { None })
+            (posix, if all { core::mem::take(&mut timers.intervals) } else { Default::default() })
         };
-        for timer in posix.values().chain(real.iter()) {
+        for timer in posix.values().chain(intervals.iter().flatten()) {
             timer.set(0, 0);
         }
     }

@@ -3,6 +3,7 @@
 pub mod boot;
 pub mod bpf;
 pub mod clone;
+pub mod cputime;
 pub mod cred;
 pub mod deliver;
 pub mod events;

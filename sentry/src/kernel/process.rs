@@ -118,6 +118,8 @@ pub struct ThreadGroup {
     pub filters: crate::sync::Mutex<()>,
     /// ITIMER_REAL and the others.
     pub timers: SpinLock<super::itimer::Timers>,
+    /// Alarms on CPU time.
+    pub alarms: super::cputime::Alarms,
     /// PR_SET_CHILD_SUBREAPER.
     pub subreaper: AtomicBool,
     /// PR_SET_DUMPABLE.
@@ -181,6 +183,7 @@ impl ThreadGroup {
             children_usage: SpinLock::new(Usage::default()),
             start_ns: crate::time::boottime_ns(),
             timers: SpinLock::new(super::itimer::Timers::new()),
+            alarms: super::cputime::Alarms::new(),
             subreaper: AtomicBool::new(false),
             dumpable: AtomicU32::new(1),
             oom_score_adj: AtomicI32::new(parent.map_or(0, |p| p.oom_score_adj.load(Ordering::Relaxed))),

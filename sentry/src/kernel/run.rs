@@ -29,6 +29,10 @@ pub fn serve(task: Arc<Task>, ctx: UserContext) {
             sched::stand_aside();
             continue;
         }
+        if super::cputime::look(&current) {
+            // Signals may have come of it.
+            continue;
+        }
         enter(&current);
         // What waited for this vCPU to let go of it, if anything did.
         crate::mm::quarantine::drain();

@@ -521,6 +521,12 @@ pub fn arm() {
             deadline = deadline.min(crate::time::monotonic_ns() + slice);
         }
     }
+    arm_for(deadline);
+}
+
+/// Arms this vCPU's timer for a time of CLOCK_MONOTONIC, unless it fires before that anyway.
+pub fn arm_for(deadline: u64) {
+    let cpu = this();
     if deadline < cpu.armed.load(Ordering::Relaxed) {
         cpu.armed.store(deadline, Ordering::Relaxed);
         port::arm_timer(deadline.saturating_sub(crate::time::monotonic_ns()));

@@ -9,6 +9,7 @@ use crate::arch::fpu::FpuState;
 use crate::arch::stack::KernelContext;
 use crate::arch::{Bases, UserContext};
 use crate::errno::{Errno, Result};
+use crate::ipc::UndoList;
 use crate::mm::Mm;
 use crate::mm::access::{UserSink, UserSource};
 use crate::mm::io::{Sink, Source};
@@ -20,7 +21,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, Ref, RefCell, RefMut};
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general as c;
 
 /// Code that a new task begins with.
@@ -85,12 +86,16 @@ pub struct Task {
     pub restart_sleep: AtomicU64,
     /// See `restart_sleep`.
     pub restart_left: AtomicU64,
+    /// The clock of CPU time that it goes by; 0 for real time.
+    pub restart_clock: AtomicI32,
     /// Number of the system call that it is in, plus 1; 0 for none.
     pub syscall: AtomicU64,
     /// See [`work`].
     pub work: AtomicU32,
     /// How its system calls are filtered.
     pub seccomp: SpinLock<Seccomp>,
+    /// What semaphores get back at its end: SEM_UNDO.
+    undo: SpinLock<Option<Arc<UndoList>>>,
 }
 
 /// Lets a parent wait until its vfork child execs or ends.
@@ -141,6 +146,9 @@ impl Task {
     /// ENOMEM.
     pub fn new(parts: TaskParts) -> Result<Arc<Self>> {
         let context = KernelContext::new().ok_or(Errno::ENOMEM)?;
+        if let Some(mm) = &parts.mm {
+            mm.add_user();
+        }
         Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
             tid: AtomicU32::new(parts.tid),
@@ -172,9 +180,11 @@ impl Task {
             timer_slack: AtomicU64::new(50_000),
             restart_sleep: AtomicU64::new(0),
             restart_left: AtomicU64::new(0),
+            restart_clock: AtomicI32::new(0),
             syscall: AtomicU64::new(0),
             work: AtomicU32::new(0),
             seccomp: SpinLock::new(Seccomp::Disabled),
+            undo: SpinLock::new(None),
         }))
     }
 
@@ -221,7 +231,32 @@ impl Task {
 
     /// Replaces the address space; returns the old one.
     pub fn set_mm(&self, mm: Option<Arc<Mm>>) -> Option<Arc<Mm>> {
-        core::mem::replace(&mut *self.mm.lock(), mm)
+        if let Some(mm) = &mm {
+            mm.add_user();
+        }
+        let old = core::mem::replace(&mut *self.mm.lock(), mm);
+        if let Some(mm) = &old {
+            mm.remove_user();
+        }
+        old
+    }
+
+    /// The list for SEM_UNDO, made when it is first needed.
+    pub fn undo_list(&self) -> Arc<UndoList> {
+        self.undo.lock().get_or_insert_with(UndoList::new).clone()
+    }
+
+    /// Shares the list of another task (CLONE_SYSVSEM).
+    pub fn share_undo_list(&self, other: &Task) {
+        *self.undo.lock() = Some(other.undo_list());
+    }
+
+    /// Gives the list up: at the task's end, and for unshare(2).
+    pub fn leave_undo_list(&self) {
+        let list = self.undo.lock().take();
+        if let Some(list) = list {
+            UndoList::leave(list, self.pid());
+        }
     }
 
     /// Root and working directory.
@@ -328,6 +363,15 @@ impl Task {
     pub fn send_signal(&self, signal: u32) {
         if let Some(me) = self.me.upgrade() {
             let _ = signal::send_task(&me, SigInfo::user(signal, 0, self.pid(), self.cred().uid));
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // A task that never ran: all others have given their address space up.
+        if let Some(mm) = self.mm.get_mut().take() {
+            mm.remove_user();
         }
     }
 }

@@ -189,6 +189,37 @@ impl Mm {
         self.unmap_locked(&mut inner, start, end)
     }
 
+    /// Unmaps the attachment of shared memory that begins at `at`. See shmdt(2).
+    ///
+    /// # Errors
+    /// EINVAL.
+    pub fn detach(&self, at: u64) -> Result<()> {
+        let mut inner = self.inner.lock();
+        // Parts of it may have been unmapped: each part that is left still tells where the whole began, and is an
+        // object of its own for the same memory.
+        let begins = |vma: &Vma| match &vma.backing {
+            Backing::Object { object, page } if object.counted() && vma.start == at + page * PAGE_SIZE => {
+                Some(core::ptr::from_ref(object.mappings()).addr())
+            }
+            _ => None,
+        };
+        let first = inner.vmas.iter().filter(|v| v.start >= at).find_map(begins).ok_or(Errno::EINVAL)?;
+        let same = |vma: &&Vma| begins(vma) == Some(first);
+        let parts: Vec<(u64, u64)> = inner.vmas.iter().filter(same).map(|v| (v.start, v.end)).collect();
+        parts.into_iter().try_for_each(|(start, end)| self.unmap_locked(&mut inner, start, end))
+    }
+
+    /// Unmaps everything whose mappings are counted: the last task has left.
+    pub(super) fn end_counted(&self) {
+        let mut inner = self.inner.lock();
+        let counted = |v: &&Vma| matches!(&v.backing, Backing::Object { object, .. } if object.counted());
+        let parts: Vec<(u64, u64)> = inner.vmas.iter().filter(counted).map(|v| (v.start, v.end)).collect();
+        for (start, end) in parts {
+            // Whole ranges: nothing has to be split, so nothing can fail for want of memory.
+            let _ = self.unmap_locked(&mut inner, start, end);
+        }
+    }
+
     /// Changes the rights of a range. See mprotect(2).
     ///
     /// # Errors
@@ -391,7 +422,8 @@ impl Mm {
         copy.start = at;
         copy.end = at + len;
         if let Backing::Object { object, .. } = &vma.backing {
-            copy.backing = Backing::Object { object: object.clone(), page: vma.page_of(old) };
+            let object = object.another().unwrap_or_else(|| object.clone());
+            copy.backing = Backing::Object { object, page: vma.page_of(old) };
         }
         inner.vmas.insert(copy);
         Ok(at)

@@ -27,6 +27,18 @@ pub trait Mappable: Send + Sync {
 
     /// Path for /proc/PID/maps, device and inode number.
     fn describe(&self) -> ObjectName;
+
+    /// What a further mapping maps (a child of fork(2), a part of a range that is split), where each mapping is an
+    /// object of its own.
+    fn another(&self) -> Option<Arc<dyn Mappable>> {
+        None
+    }
+
+    /// Whether programs see how often the object is mapped: its mappings go with the last task of an address space,
+    /// however long the space itself is kept.
+    fn counted(&self) -> bool {
+        false
+    }
 }
 
 /// How a mapped object is called in /proc/PID/maps.

@@ -28,6 +28,11 @@ impl SharedAnon {
             mappings: Mappings::new(),
         }
     }
+
+    /// Pages that are in memory.
+    pub fn resident(&self) -> u64 {
+        self.frames.lock().len() as u64
+    }
 }
 
 impl Mappable for SharedAnon {

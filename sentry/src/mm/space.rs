@@ -11,7 +11,7 @@ use abi::PAGE_SIZE;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use smallvec::SmallVec;
 
 /// Where the parts of a program lie, for /proc and prctl(PR_SET_MM).
@@ -58,6 +58,8 @@ pub struct Mm {
     pub(super) hot: SpinLock<SmallVec<[u64; 16]>>,
     /// Page faults served.
     pub faults: AtomicU64,
+    /// Tasks that have this address space.
+    users: AtomicUsize,
 }
 
 /// The part of an address space that its lock guards.
@@ -101,6 +103,7 @@ impl Mm {
             stack_limit: AtomicU64::new(8 << 20),
             hot: SpinLock::new(SmallVec::new()),
             faults: AtomicU64::new(0),
+            users: AtomicUsize::new(0),
         }))
     }
 
@@ -168,6 +171,11 @@ impl Mm {
                 }
                 let mut copy = vma.clone();
                 copy.flags.remove(VmFlags::LOCKED);
+                if let Backing::Object { object, .. } = &mut copy.backing
+                    && let Some(own) = object.another()
+                {
+                    *object = own;
+                }
                 child.register(&copy.backing);
                 new.vmas.insert(copy);
                 let shared = vma.flags.contains(VmFlags::SHARED);
@@ -190,6 +198,18 @@ impl Mm {
         // The parent's other threads must not write through translations from before.
         port::synchronize(&self.space);
         Ok(child)
+    }
+
+    /// A task has taken this address space.
+    pub fn add_user(&self) {
+        self.users.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A task has given it up. With the last one, mappings go whose number programs see.
+    pub fn remove_user(&self) {
+        if self.users.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.end_counted();
+        }
     }
 
     /// Pages that are mapped.

@@ -79,7 +79,8 @@ impl Backing {
         match self {
             Backing::Anon => Backing::Anon,
             Backing::Object { object, page } => {
-                Backing::Object { object: object.clone(), page: page + offset / abi::PAGE_SIZE }
+                let object = object.another().unwrap_or_else(|| object.clone());
+                Backing::Object { object, page: page + offset / abi::PAGE_SIZE }
             }
         }
     }

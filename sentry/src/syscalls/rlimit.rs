@@ -40,6 +40,9 @@ fn limit(task: &CurrentTask, pid: i32, resource: u32, new: Option<[u64; 2]>) -> 
         }
         limits[resource as usize] = (soft, hard);
         drop(limits);
+        if resource == c::RLIMIT_CPU {
+            crate::kernel::cputime::look_again(&group);
+        }
         if resource == c::RLIMIT_STACK
             && let Some(mm) = group.leader().and_then(|t| t.try_mm().ok())
         {

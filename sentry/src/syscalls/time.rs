@@ -2,7 +2,8 @@
 
 use super::Args;
 use crate::errno::{Errno, Result};
-use crate::kernel::itimer::{IntervalTimer, Notify};
+use crate::kernel::cputime::CpuClock;
+use crate::kernel::itimer::{IntervalTimer, Notify, Source};
 use crate::kernel::process;
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{self, WaitError};
@@ -48,24 +49,89 @@ fn read_clock(task: &CurrentTask, clock: i32) -> Result<u64> {
         c::CLOCK_MONOTONIC | c::CLOCK_MONOTONIC_RAW | c::CLOCK_MONOTONIC_COARSE => time::monotonic_ns(),
         c::CLOCK_BOOTTIME | c::CLOCK_BOOTTIME_ALARM => time::boottime_ns(),
         c::CLOCK_REALTIME_ALARM => time::realtime_ns(),
-        c::CLOCK_PROCESS_CPUTIME_ID => task.group.usage().user_ns,
-        c::CLOCK_THREAD_CPUTIME_ID => task.usage().user_ns,
-        // Clocks of other processes and threads: clock_getcpuclockid(3).
-        _ if clock < 0 => {
-            let id = !(clock >> 3) as u32;
-            if clock & 3 == 3 {
-                return Err(Errno::EINVAL);
-            }
-            if clock & 4 != 0 {
-                let target = if id == 0 { task.arc() } else { process::find_task(id) };
-                target.ok_or(Errno::EINVAL)?.usage().user_ns
-            } else {
-                let target = if id == 0 { Some(task.group.clone()) } else { process::find_group(id) };
-                target.ok_or(Errno::EINVAL)?.usage().user_ns
-            }
-        }
-        _ => return Err(Errno::EINVAL),
+        _ => return cpu_clock(task, clock)?.now().ok_or(Errno::EINVAL),
     })
+}
+
+/// A clock of CPU time by its number: the caller's own, or another's as clock_getcpuclockid(3) makes it.
+fn cpu_clock(task: &CurrentTask, clock: i32) -> Result<CpuClock> {
+    let own_process = || CpuClock::Process(Arc::downgrade(&task.group));
+    let own_thread = || CpuClock::Thread(Arc::downgrade(task.task()));
+    match clock {
+        _ if clock == c::CLOCK_PROCESS_CPUTIME_ID as i32 => Ok(own_process()),
+        _ if clock == c::CLOCK_THREAD_CPUTIME_ID as i32 => Ok(own_thread()),
+        _ if clock >= 0 || clock & 3 == 3 => Err(Errno::EINVAL),
+        _ => match (!(clock >> 3) as u32, clock & 4 != 0) {
+            (0, true) => Ok(own_thread()),
+            (0, false) => Ok(own_process()),
+            // Of tasks, only those of the caller's process.
+            (id, true) => {
+                let target = process::find_task(id).filter(|t| Arc::ptr_eq(&t.group, &task.group));
+                Ok(CpuClock::Thread(Arc::downgrade(&target.ok_or(Errno::EINVAL)?)))
+            }
+            (id, false) => {
+                Ok(CpuClock::Process(Arc::downgrade(&process::find_group(id).ok_or(Errno::EINVAL)?)))
+            }
+        },
+    }
+}
+
+/// Sleeps until a clock of CPU time shows `at`.
+fn cpu_sleep(clock: &CpuClock, at: u64) -> Result<(), WaitError> {
+    let nobody = WaitQueue::new();
+    let alarm = clock.alarm(at, crate::kernel::sched::current_waker());
+    let due = || clock.now().is_none_or(|now| now >= at).then_some(());
+    let result = wait::wait_until(&[(&nobody, crate::sync::Events::IN)], None, due);
+    if let Some(alarm) = alarm {
+        clock.cancel(alarm);
+    }
+    result
+}
+
+/// clock_nanosleep(2) on a clock of CPU time.
+fn cpu_nanosleep(task: &CurrentTask, args: &Args) -> Result<u64> {
+    let number = args.i32(0);
+    // Clocks that can be read only.
+    let unslept = [
+        c::CLOCK_THREAD_CPUTIME_ID,
+        c::CLOCK_MONOTONIC_RAW,
+        c::CLOCK_MONOTONIC_COARSE,
+        c::CLOCK_REALTIME_COARSE,
+    ];
+    if unslept.contains(&args.u32(0)) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let clock = cpu_clock(task, number)?;
+    // It would never come.
+    if let CpuClock::Thread(thread) = &clock
+        && thread.as_ptr() == Arc::as_ptr(task.task())
+    {
+        return Err(Errno::EINVAL);
+    }
+    let ns = read_timespec(task, args.u64(2))?;
+    if args.u32(1) & c::TIMER_ABSTIME != 0 {
+        return cpu_sleep(&clock, ns).map(|()| 0).map_err(|_| Errno::RESTART_NO_HAND);
+    }
+    relative_cpu_sleep(task, number, &clock, clock.now().unwrap_or(0).saturating_add(ns), args.u64(3))
+}
+
+fn relative_cpu_sleep(
+    task: &CurrentTask,
+    number: i32,
+    clock: &CpuClock,
+    at: u64,
+    left_at: u64,
+) -> Result<u64> {
+    if cpu_sleep(clock, at).is_ok() {
+        return Ok(0);
+    }
+    if left_at != 0 {
+        write_timespec(task, left_at, at.saturating_sub(clock.now().unwrap_or(at)))?;
+    }
+    task.restart_sleep.store(at, Ordering::Relaxed);
+    task.restart_left.store(left_at, Ordering::Relaxed);
+    task.restart_clock.store(number, Ordering::Relaxed);
+    Err(Errno::RESTART_BLOCK)
 }
 
 /// clock_gettime(2)
@@ -135,6 +201,7 @@ fn relative_sleep(task: &CurrentTask, deadline: u64, left_at: u64) -> Result<u64
             }
             task.restart_sleep.store(deadline, Ordering::Relaxed);
             task.restart_left.store(left_at, Ordering::Relaxed);
+            task.restart_clock.store(0, Ordering::Relaxed);
             Err(Errno::RESTART_BLOCK)
         }
     }
@@ -146,14 +213,19 @@ pub fn restart_syscall(task: &CurrentTask, _: &Args) -> Result<u64> {
     if deadline == 0 {
         return Err(Errno::EINTR);
     }
-    relative_sleep(task, deadline, task.restart_left.load(Ordering::Relaxed))
+    let (clock, left) =
+        (task.restart_clock.load(Ordering::Relaxed), task.restart_left.load(Ordering::Relaxed));
+    if clock != 0 {
+        return relative_cpu_sleep(task, clock, &cpu_clock(task, clock)?, deadline, left);
+    }
+    relative_sleep(task, deadline, left)
 }
 
 /// clock_nanosleep(2)
 pub fn clock_nanosleep(task: &CurrentTask, args: &Args) -> Result<u64> {
     let clock = args.u32(0);
     if !matches!(clock, c::CLOCK_REALTIME | c::CLOCK_MONOTONIC | c::CLOCK_BOOTTIME | c::CLOCK_TAI) {
-        return Err(if clock == c::CLOCK_PROCESS_CPUTIME_ID { Errno::EOPNOTSUPP } else { Errno::EINVAL });
+        return cpu_nanosleep(task, args);
     }
     let ns = read_timespec(task, args.u64(2))?;
     if args.u32(1) & c::TIMER_ABSTIME == 0 {
@@ -183,21 +255,21 @@ fn write_itimer(task: &CurrentTask, at: u64, (left, interval): (u64, u64)) -> Re
     )
 }
 
-fn real_timer(task: &CurrentTask, which: u32) -> Result<Arc<IntervalTimer>> {
-    match which {
-        0 => task.group.real_timer().ok_or(Errno::ESRCH),
-        // CPU-time timers are not there yet: docs/limits.md.
-        1 | 2 => Err(Errno::EOPNOTSUPP),
-        _ => Err(Errno::EINVAL),
-    }
+fn interval_timer(task: &CurrentTask, which: u32) -> Result<Arc<IntervalTimer>> {
+    task.group.interval_timer(which).ok_or(Errno::EINVAL)
+}
+
+/// The time of a timer's source in `ns` nanoseconds.
+fn source_in(timer: &IntervalTimer, ns: u64) -> u64 {
+    timer.source.now().saturating_add(ns)
 }
 
 /// setitimer(2)
 pub fn setitimer(task: &CurrentTask, args: &Args) -> Result<u64> {
-    let timer = real_timer(task, args.u32(0))?;
+    let timer = interval_timer(task, args.u32(0))?;
     let (next, interval) = if args.u64(1) == 0 { (0, 0) } else { read_itimer(task, args.u64(1))? };
     let old = timer.get();
-    timer.set(if next == 0 { 0 } else { deadline_in(next) }, interval);
+    timer.set(if next == 0 { 0 } else { source_in(&timer, next) }, interval);
     if args.u64(2) != 0 {
         write_itimer(task, args.u64(2), old)?;
     }
@@ -206,14 +278,14 @@ pub fn setitimer(task: &CurrentTask, args: &Args) -> Result<u64> {
 
 /// getitimer(2)
 pub fn getitimer(task: &CurrentTask, args: &Args) -> Result<u64> {
-    let timer = real_timer(task, args.u32(0))?;
+    let timer = interval_timer(task, args.u32(0))?;
     write_itimer(task, args.u64(1), timer.get())?;
     Ok(0)
 }
 
 /// alarm(2)
 pub fn alarm(task: &CurrentTask, args: &Args) -> Result<u64> {
-    let timer = real_timer(task, 0)?;
+    let timer = interval_timer(task, c::ITIMER_REAL)?;
     let (left, _) = timer.get();
     let seconds = u64::from(args.u32(0));
     timer.set(if seconds == 0 { 0 } else { deadline_in(seconds * NS) }, 0);
@@ -223,8 +295,14 @@ pub fn alarm(task: &CurrentTask, args: &Args) -> Result<u64> {
 /// timer_create(2)
 pub fn timer_create(task: &CurrentTask, args: &Args) -> Result<u64> {
     let clock = args.u32(0);
+    let mut source = Source::Real;
     if !matches!(clock, c::CLOCK_REALTIME | c::CLOCK_MONOTONIC | c::CLOCK_BOOTTIME | c::CLOCK_TAI) {
-        return Err(if read_clock(task, args.i32(0)).is_ok() { Errno::EOPNOTSUPP } else { Errno::EINVAL });
+        // Coarse and raw clocks have no timers.
+        let known = read_clock(task, args.i32(0)).is_ok();
+        source = match cpu_clock(task, args.i32(0)) {
+            Ok(clock) => Source::Cpu(clock),
+            Err(_) => return Err(if known { Errno::EOPNOTSUPP } else { Errno::EINVAL }),
+        };
     }
     let event = if args.u64(1) == 0 { None } else { Some(task.read_obj::<[u64; 8]>(args.u64(1))?) };
     let notify = match event {
@@ -245,7 +323,9 @@ pub fn timer_create(task: &CurrentTask, args: &Args) -> Result<u64> {
             })
         }
     };
-    let id = task.group.create_timer(clock, |id| notify.unwrap_or(Notify::Process(c::SIGALRM, id as u64)))?;
+    let id = task
+        .group
+        .create_timer(clock, source, |id| notify.unwrap_or(Notify::Process(c::SIGALRM, id as u64)))?;
     if let Err(e) = task.write_obj(args.u64(2), &id) {
         let _ = task.group.delete_timer(id);
         return Err(e);
@@ -262,10 +342,15 @@ pub fn timer_settime(task: &CurrentTask, args: &Args) -> Result<u64> {
     let next = if value == 0 {
         0
     } else if args.u32(1) & c::TIMER_ABSTIME != 0 {
-        let now = read_clock(task, timer.clock as i32)?;
-        deadline_in(value.saturating_sub(now))
+        match &timer.source {
+            Source::Real => {
+                let now = read_clock(task, timer.clock as i32)?;
+                deadline_in(value.saturating_sub(now))
+            }
+            Source::Cpu(_) => value,
+        }
     } else {
-        deadline_in(value)
+        source_in(&timer, value)
     };
     timer.set(next, interval);
     if args.u64(3) != 0 {

@@ -144,11 +144,12 @@ impl FdTable {
         Ok(old.map(|s| self.closed(s.file)))
     }
 
-    /// POSIX locks go with any descriptor of the file that the process closes.
+    /// POSIX locks go with any descriptor of the file that the process closes, and so does what objects keep for it.
     fn closed(&self, file: Arc<OpenFile>) -> Arc<OpenFile> {
         if let Some(extra) = file.extra() {
             extra.locks.release_owner(self.id);
         }
+        file.ops().closed(&file);
         file
     }
 

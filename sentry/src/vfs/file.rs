@@ -170,6 +170,9 @@ pub trait FileOps: Send + Sync + Any {
         true
     }
 
+    /// A process closed a descriptor of it, whatever others there are.
+    fn closed(&self, file: &OpenFile) {}
+
     /// The last reference to the description went away.
     fn release(&self, file: &OpenFile) {}
 

@@ -2,7 +2,8 @@
 
 use crate::errno::{Errno, Result};
 use crate::fs::synth::{Dir, Entry, Synth, Text};
-use crate::fs::{epoll, inotify, pipe};
+use crate::fs::{epoll, inotify, mqueue, pipe};
+use crate::ipc::limits::{self, Bounded};
 use crate::kernel::cred::cap;
 use crate::sync::SpinLock;
 use crate::vfs::hooks::kernel;
@@ -12,6 +13,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
 
 /// How a value comes about.
@@ -24,9 +26,11 @@ enum Value {
     Made(fn() -> String),
     /// Host or domain name.
     Uts(bool),
+    /// Numbers that are limits, each with its largest value.
+    Limit(&'static [Bounded]),
 }
 
-use Value::{Is, Kept, Made, Uts};
+use Value::{Is, Kept, Limit, Made, Uts};
 
 const VALUES: &[(&str, Value)] = &[
     ("abi/vsyscall32", Kept("0")),
@@ -44,11 +48,11 @@ const VALUES: &[(&str, Value)] = &[
     ("fs/lease-break-time", Kept("45")),
     ("fs/leases-enable", Kept("1")),
     ("fs/mount-max", Is("100000")),
-    ("fs/mqueue/msg_default", Kept("10")),
-    ("fs/mqueue/msg_max", Kept("10")),
-    ("fs/mqueue/msgsize_default", Kept("8192")),
-    ("fs/mqueue/msgsize_max", Kept("8192")),
-    ("fs/mqueue/queues_max", Kept("256")),
+    ("fs/mqueue/msg_default", Limit(&mqueue::limits::MSG_DEFAULT_FILE)),
+    ("fs/mqueue/msg_max", Limit(&mqueue::limits::MSG_MAX_FILE)),
+    ("fs/mqueue/msgsize_default", Limit(&mqueue::limits::MSGSIZE_DEFAULT_FILE)),
+    ("fs/mqueue/msgsize_max", Limit(&mqueue::limits::MSGSIZE_MAX_FILE)),
+    ("fs/mqueue/queues_max", Limit(&mqueue::limits::QUEUES_MAX_FILE)),
     ("fs/nr_open", Made(|| format!("{}", crate::vfs::fdtable::NR_OPEN))),
     ("fs/overflowgid", Kept("65534")),
     ("fs/overflowuid", Kept("65534")),
@@ -74,9 +78,9 @@ const VALUES: &[(&str, Value)] = &[
     ("kernel/keys/root_maxkeys", Kept("1000000")),
     ("kernel/kptr_restrict", Kept("1")),
     ("kernel/modules_disabled", Is("1")),
-    ("kernel/msgmax", Kept("8192")),
-    ("kernel/msgmnb", Kept("16384")),
-    ("kernel/msgmni", Kept("32000")),
+    ("kernel/msgmax", Limit(&limits::MSGMAX_FILE)),
+    ("kernel/msgmnb", Limit(&limits::MSGMNB_FILE)),
+    ("kernel/msgmni", Limit(&limits::MSGMNI_FILE)),
     ("kernel/ngroups_max", Made(|| format!("{}", c::NGROUPS_MAX))),
     ("kernel/numa_balancing", Is("0")),
     ("kernel/osrelease", Made(|| kernel().version().0)),
@@ -101,10 +105,10 @@ const VALUES: &[(&str, Value)] = &[
     ("kernel/sched_rt_period_us", Kept("1000000")),
     ("kernel/sched_rt_runtime_us", Kept("950000")),
     ("kernel/seccomp/actions_avail", Is("kill_process kill_thread trap errno trace log allow")),
-    ("kernel/sem", Kept("32000\t1024000000\t500\t32000")),
-    ("kernel/shmall", Kept("18446744073692774399")),
-    ("kernel/shmmax", Kept("18446744073692774399")),
-    ("kernel/shmmni", Kept("4096")),
+    ("kernel/sem", Limit(&limits::SEM_FILE)),
+    ("kernel/shmall", Limit(&limits::SHMALL_FILE)),
+    ("kernel/shmmax", Limit(&limits::SHMMAX_FILE)),
+    ("kernel/shmmni", Limit(&limits::SHMMNI_FILE)),
     ("kernel/shm_rmid_forced", Kept("0")),
     ("kernel/sysrq", Is("0")),
     ("kernel/tainted", Is("0")),
@@ -228,6 +232,10 @@ impl Text for Setting {
                 let (node, domain) = kernel().uts();
                 if *host { node } else { domain }.into_bytes()
             }
+            Limit(limits) => {
+                let texts: Vec<String> = limits.iter().map(|(l, _)| format!("{}", limits::get(l))).collect();
+                texts.join("\t").into_bytes()
+            }
         };
         text.push(b'\n');
         Ok(text)
@@ -253,6 +261,18 @@ impl Text for Setting {
                 let name = data.split(|b| *b == b'\n').next().unwrap_or_default();
                 kernel().set_uts(*host, name.get(..name.len().min(64)).unwrap_or_default());
             }
+            Limit(limits) => {
+                let text = core::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
+                // Those that are not named keep their values; nothing is set where one is wrong.
+                let values: Vec<u64> = text
+                    .split_ascii_whitespace()
+                    .zip(limits.iter())
+                    .map(|(word, (_, most))| word.parse().ok().filter(|v| v <= most).ok_or(Errno::EINVAL))
+                    .collect::<Result<_>>()?;
+                for (value, (limit, _)) in values.iter().zip(limits.iter()) {
+                    limit.store(*value, Ordering::Relaxed);
+                }
+            }
         }
         Ok(())
     }
@@ -261,7 +281,7 @@ impl Text for Setting {
 fn mode(value: &Value) -> u32 {
     match value {
         Is(_) | Made(_) => 0o444,
-        Kept(_) | Uts(_) => 0o644,
+        Kept(_) | Uts(_) | Limit(_) => 0o644,
     }
 }
 

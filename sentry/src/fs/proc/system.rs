@@ -181,7 +181,7 @@ pub fn filesystems() -> Vec<u8> {
 /// sysvipc.
 pub fn sysvipc() -> Fixed {
     Fixed::new()
-        .fixed("msg", "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n")
-        .fixed("sem", "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n")
-        .fixed("shm", "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n")
+        .text("msg", crate::ipc::msg::list)
+        .text("sem", crate::ipc::sem::list)
+        .text("shm", crate::ipc::shm::list)
 }

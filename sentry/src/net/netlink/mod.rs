@@ -106,6 +106,11 @@ impl NetlinkSocket {
         Ok(())
     }
 
+    /// Hands the socket bytes that the kernel sends on its own (mq_notify(3)); lost where it is full.
+    pub fn deliver(&self, data: &[u8]) {
+        let _ = self.answer(data.to_vec());
+    }
+
     /// Whether an option of this level is on.
     fn is_on(&self, name: u32) -> bool {
         self.switches.load(Ordering::Relaxed) & (1 << name) != 0
