@@ -1,5 +1,6 @@
 //! Commands that come from outside (`runsc start`, `kill`, ...) into the sentry, and what it answers (postcard).
 
+use crate::resources::Resources;
 use crate::spec::ProcessSpec;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -52,6 +53,11 @@ pub enum Request {
     Strace {
         /// On or off.
         on: bool,
+    },
+    /// Changes what the container may use. Where it is refused nothing has changed.
+    Update {
+        /// All of what it may use from now on.
+        resources: Box<Resources>,
     },
     /// Freezes the sandbox: answered by the VMM when every task is switched out.
     Freeze,

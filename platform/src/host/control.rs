@@ -178,6 +178,11 @@ impl Control {
             self.state().waits.push(Waiting { stream, id: outer, starts: None, gone: false });
             return false;
         }
+        if let Request::Update { resources } = &command.request
+            && let Some(bytes) = resources.machine_memory
+        {
+            self.memory.raise_limit(bytes);
+        }
         let file = if matches!(command.request, Request::Save) { files.pop_front() } else { None };
         if let Some(result) = self.serve_here(&command.request, file.map(File::from)) {
             let thaws = matches!((&command.request, &result), (Request::Thaw, Ok(_)));

@@ -68,8 +68,8 @@ fn cpu(pid: i32) -> (u64, u64) {
 
 /// A number of the sandbox's control groups, if one of them has it.
 fn number(state: &State, file: &str) -> Option<u64> {
-    let read = |dir: &std::path::PathBuf| fs::read_to_string(dir.join(file)).ok();
-    state.cgroups.iter().find_map(read)?.trim().parse().ok()
+    let read = |leaf: &oci::cgroup::Leaf| fs::read_to_string(leaf.dir.join(file)).ok();
+    state.groups.iter().find_map(read)?.trim().parse().ok()
 }
 
 /// Processes in the container; a paused one does not tell.

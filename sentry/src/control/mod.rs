@@ -4,7 +4,7 @@ use crate::errno::Errno;
 use crate::kernel::process::{self, Life};
 use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::wait::{self, WaitError};
-use crate::kernel::{boot, events, freeze, join, reclaim};
+use crate::kernel::{boot, events, freeze, join, reclaim, resources};
 use crate::mm::frames::page::KernelPage;
 use crate::sync::Events;
 use abi::control::{Answer, Command, Failure, ProcessInfo, Reply, Request};
@@ -101,6 +101,16 @@ fn run(request: &Request) -> Result<Answer, Failure> {
         }
         Request::Strace { on } => {
             crate::syscalls::set_trace(*on);
+            Ok(Answer::Ok)
+        }
+        Request::Update { resources } => {
+            let lowered = resources.machine_memory.is_some();
+            resources::apply((**resources).clone())
+                .map_err(|e| failed(e, "more memory is in use than the limit would be"))?;
+            if lowered {
+                // The host's limit may come down next.
+                reclaim::give_back();
+            }
             Ok(Answer::Ok)
         }
         // Freezing is served above; a command that comes here while the sandbox runs has nothing to thaw or save.
