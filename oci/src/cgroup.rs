@@ -212,7 +212,7 @@ fn enter(dir: &Path, pid: i32) -> Result<(), Error> {
 }
 
 /// A process and all that descend from it.
-fn family(pid: i32) -> Vec<i32> {
+pub fn family(pid: i32) -> Vec<i32> {
     let mut parents: Vec<(i32, i32)> = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

@@ -2,10 +2,10 @@
 
 use super::process::{self, Life, ThreadGroup};
 use super::signal::{self, SigInfo};
-use super::{sched, wait};
+use super::{reclaim, sched, wait};
 use crate::fs::memfs;
 use crate::mm::frames::{self, FrameRef};
-use crate::sync::SpinLock;
+use crate::sync::{Events, SpinLock};
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -78,6 +78,8 @@ pub fn relieve_by_force() {
         *VICTIM.lock() = Some(Victim { group: Arc::downgrade(&group), since: now });
         let _ = signal::send_group(&group, SigInfo::kernel(signal::SIGKILL));
         group.start_exit(signal::SIGKILL as i32);
+        // The control task tells of it.
+        reclaim::WANTED.wake(Events::IN);
     }
     wait_a_moment();
 }
