@@ -1,5 +1,6 @@
 //! Commands that come from outside (`runsc start`, `kill`, ...) into the sentry, and what it answers (postcard).
 
+use crate::resources::Resources;
 use crate::spec::ProcessSpec;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -53,6 +54,11 @@ pub enum Request {
         /// On or off.
         on: bool,
     },
+    /// Changes what the container may use. Where it is refused nothing has changed.
+    Update {
+        /// All of what it may use from now on.
+        resources: Box<Resources>,
+    },
     /// Freezes the sandbox: answered by the VMM when every task is switched out.
     Freeze,
     /// Lets a frozen sandbox run on. Served by the VMM.
@@ -62,6 +68,10 @@ pub enum Request {
     Save,
     /// Waits for the end of the first process: [`Reply::Exited`] tells of it. Served by the VMM.
     Wait,
+    /// Asks to be told of processes that are killed for want of memory, by [`Reply::OutOfMemory`]. Served by the VMM.
+    Watch,
+    /// Asks what the container uses.
+    Usage,
     /// Asks for the list of processes.
     Processes,
     /// Asks for the counters of the sandbox process. Served by the VMM: the sentry is not disturbed.
@@ -85,6 +95,14 @@ pub enum Reply {
         /// Its wait status.
         status: i32,
     },
+    /// Processes were killed for want of memory. To the sentry's VMM `id` is 0; to those who watch, the number of their
+    /// command.
+    OutOfMemory {
+        /// Number of the command.
+        id: u64,
+        /// How many, since this was last told.
+        kills: u64,
+    },
     /// The container's root and mounts are made and its program is found and loaded: `create` is complete.
     Created {
         /// Why it failed, where it did.
@@ -101,10 +119,29 @@ pub enum Answer {
     Started(u32),
     /// Processes of the container.
     Processes(Vec<ProcessInfo>),
+    /// What the container uses.
+    Usage(Usage),
     /// What the saved memory belongs to.
     Saved(SavedMachine),
     /// Counters of the sandbox process.
     Counters(Counters),
+}
+
+/// What a container uses, as the sentry counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Memory in use, bytes.
+    pub memory: u64,
+    /// Most memory that was in use at once, bytes.
+    pub memory_peak: u64,
+    /// Memory that there is, bytes.
+    pub memory_limit: u64,
+    /// Times that memory was short.
+    pub shortages: u64,
+    /// Processes that were killed for want of memory.
+    pub kills: u64,
+    /// Tasks: processes and their threads.
+    pub tasks: u64,
 }
 
 /// What the sandbox process has counted since its start.

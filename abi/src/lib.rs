@@ -16,6 +16,7 @@ extern crate alloc;
 pub mod boot;
 pub mod control;
 pub mod hostcall;
+pub mod resources;
 pub mod spec;
 pub mod systrap;
 

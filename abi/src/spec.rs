@@ -1,5 +1,6 @@
 //! Description of a container, as the VMM hands it to the sentry (postcard).
 
+use crate::resources::Resources;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub struct ContainerSpec {
     pub readonly_paths: Vec<String>,
     /// sysctl settings.
     pub sysctl: Vec<(String, String)>,
+    /// What it may use.
+    pub resources: Resources,
     /// Start the process at once (`run`); otherwise wait for [`Start`](crate::control::Request::Start).
     pub start: bool,
 }

@@ -1,22 +1,32 @@
 //! Control groups of a sandbox: made where config.json names one or sets limits, version 1 or 2.
 
+mod settings;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use oci_spec::runtime::{Linux, LinuxResources};
+use oci_spec::runtime::Linux;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::limits::Limits;
 
 /// Where control groups are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
-/// Controllers of version 1 that are used.
-const CONTROLLERS: &[&str] = &["memory", "cpu", "pids"];
 /// Directory of the control groups of containers that name none.
 const DEFAULT_PARENT: &str = "runsc";
-/// Period of a CPU quota that names none, microseconds.
-const DEFAULT_PERIOD: u64 = 100_000;
+
+/// A group that a sandbox is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaf {
+    /// Its controller; empty for version 2.
+    pub controller: String,
+    /// Its directory.
+    pub dir: PathBuf,
+}
 
 /// The directories of one sandbox.
 #[derive(Debug, Default)]
@@ -24,42 +34,26 @@ pub struct Cgroup {
     /// Directories that were made, deepest first.
     pub dirs: Vec<PathBuf>,
     /// Those that the sandbox process enters.
-    leaves: Vec<PathBuf>,
+    pub leaves: Vec<Leaf>,
+    /// Path beneath the mount of each controller, where a group can be made.
+    pub path: PathBuf,
     /// What could not be set.
     pub warnings: Vec<String>,
 }
 
-/// Whether the configuration asks for a control group.
-fn wanted(linux: &Linux) -> bool {
-    let limits = |r: &LinuxResources| {
-        r.memory().is_some() || r.cpu().is_some() || r.pids().is_some() || r.unified().is_some()
-    };
-    linux.cgroups_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty())
-        || linux.resources().as_ref().is_some_and(limits)
-}
-
-/// Most CPUs that the quota is worth, at least 1.
-pub fn cpu_quota(linux: Option<&Linux>) -> Option<u32> {
-    let cpu = linux?.resources().as_ref()?.cpu().as_ref()?;
-    let quota = u64::try_from(cpu.quota()?).ok().filter(|quota| *quota > 0)?;
-    let period = cpu.period().filter(|period| *period > 0).unwrap_or(DEFAULT_PERIOD);
-    u32::try_from(quota.div_ceil(period)).ok().map(|cpus| cpus.max(1))
-}
-
-/// Memory limit in bytes.
-pub fn memory_limit(linux: Option<&Linux>) -> Option<u64> {
-    let limit = linux?.resources().as_ref()?.memory().as_ref()?.limit()?;
-    u64::try_from(limit).ok().filter(|limit| *limit > 0)
+/// Whether the host has version 2 alone.
+pub fn unified() -> bool {
+    Path::new(MOUNT).join("cgroup.controllers").exists()
 }
 
 impl Cgroup {
-    /// Makes the control group of container `id` and sets its limits. A host that does not permit it gives a
-    /// warning; a limit that the kernel refuses is an error.
-    pub fn create(linux: Option<&Linux>, id: &str) -> Result<Self, Error> {
-        let mut group = Self::default();
-        let Some(linux) = linux.filter(|linux| wanted(linux)) else { return Ok(group) };
-        let path = linux.cgroups_path().clone().filter(|p| !p.as_os_str().is_empty());
-        let path = path.unwrap_or_else(|| Path::new("/").join(DEFAULT_PARENT).join(id));
+    /// Makes the control group of container `id` and sets its limits: where config.json names one, or there are limits.
+    /// A host that does not permit it gives a warning; a limit that the kernel refuses is an error.
+    pub fn create(linux: Option<&Linux>, limits: &Limits, id: &str) -> Result<Self, Error> {
+        let named =
+            linux.and_then(|linux| linux.cgroups_path().clone()).filter(|p| !p.as_os_str().is_empty());
+        let wanted = named.is_some() || !limits.is_empty();
+        let path = named.unwrap_or_else(|| Path::new("/").join(DEFAULT_PARENT).join(id));
         let text = path.to_string_lossy();
         if text.contains(':') && !text.starts_with('/') {
             let reason = format!(
@@ -70,48 +64,78 @@ impl Cgroup {
         if text.split('/').any(|part| part == "..") {
             return Err(Error::invalid("linux.cgroupsPath", format!("{text:?} contains `..`")));
         }
-        let relative = Path::new(text.trim_start_matches('/'));
-        let settings = linux.resources().as_ref().map(Settings::new).unwrap_or_default();
-        let made = if Path::new(MOUNT).join("cgroup.controllers").exists() {
-            group.make_v2(relative, &settings)
-        } else {
-            CONTROLLERS.iter().try_for_each(|controller| group.make_v1(controller, relative, &settings))
-        };
-        if let Err(error) = made {
+        let mut group = Self { path: text.trim_start_matches('/').into(), ..Self::default() };
+        if wanted && let Err(error) = group.complete(limits).and_then(|()| group.set(limits).map(drop)) {
             group.remove();
             return Err(error);
         }
         Ok(group)
     }
 
-    fn make_v1(&mut self, controller: &str, relative: &Path, settings: &Settings) -> Result<(), Error> {
+    /// Makes the groups that the limits need and that are not there yet.
+    pub fn complete(&mut self, limits: &Limits) -> Result<(), Error> {
+        if unified() {
+            return if self.leaves.is_empty() { self.make_v2() } else { Ok(()) };
+        }
+        for controller in settings::controllers(limits) {
+            if !self.leaves.iter().any(|leaf| leaf.controller == controller) {
+                self.make_v1(controller)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets limits: all or none. What is returned takes them back.
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub fn set(&mut self, limits: &Limits) -> Result<settings::Undo, Error> {
+        let (undo, warnings) = settings::set(&self.leaves, limits)?;
+        self.warnings.extend(warnings);
+        Ok(undo)
+    }
+
+    fn make_v1(&mut self, controller: &str) -> Result<(), Error> {
         let base = Path::new(MOUNT).join(controller);
         if !base.is_dir() {
             self.warnings
                 .push(format!("the {controller} control group is not mounted: its limits have no effect"));
             return Ok(());
         }
-        let Some(dir) = self.make_dirs(&base, relative)? else { return Ok(()) };
-        let values = match controller {
-            "memory" => &settings.memory_v1,
-            "cpu" => &settings.cpu_v1,
-            _ => &settings.pids,
-        };
-        set_all(&dir, values)
+        let relative = self.path.clone();
+        let Some(dir) = self.make_dirs(&base, &relative)? else { return Ok(()) };
+        if controller == "cpuset" {
+            // A group takes no process before it has CPUs and memory nodes, and begins with none.
+            let mut above = base;
+            for part in relative.iter() {
+                let below = above.join(part);
+                for file in ["cpuset.cpus", "cpuset.mems"] {
+                    let empty = fs::read_to_string(below.join(file)).is_ok_and(|text| text.trim().is_empty());
+                    if empty && let Ok(text) = fs::read_to_string(above.join(file)) {
+                        let path = below.join(file);
+                        fs::write(&path, text.trim()).map_err(|e| Error::io("setting", path, e))?;
+                    }
+                }
+                above = below;
+            }
+        }
+        self.leaves.push(Leaf { controller: controller.into(), dir });
+        Ok(())
     }
 
-    fn make_v2(&mut self, relative: &Path, settings: &Settings) -> Result<(), Error> {
+    fn make_v2(&mut self) -> Result<(), Error> {
         let base = Path::new(MOUNT);
-        // Controllers are handed down from every directory above.
+        let relative = self.path.clone();
+        let Some(dir) = self.make_dirs(base, &relative)? else { return Ok(()) };
+        // Controllers are handed down from every directory above; one by one, since not every host has each.
         let mut above = base.to_path_buf();
-        let Some(dir) = self.make_dirs(base, relative)? else { return Ok(()) };
         for part in relative.iter() {
-            let _ = fs::write(above.join("cgroup.subtree_control"), "+cpu +memory +pids");
+            for controller in ["cpu", "memory", "pids", "cpuset", "io"] {
+                let _ = fs::write(above.join("cgroup.subtree_control"), format!("+{controller}"));
+            }
             above.push(part);
         }
-        for values in [&settings.memory_v2, &settings.cpu_v2, &settings.pids, &settings.unified] {
-            set_all(&dir, values)?;
-        }
+        self.leaves.push(Leaf { controller: String::new(), dir });
         Ok(())
     }
 
@@ -143,22 +167,67 @@ impl Cgroup {
                 Err(e) => return Err(Error::io("making the control group", dir, e)),
             }
         }
-        self.leaves.push(dir.clone());
         Ok(Some(dir))
     }
 
     /// Moves a process into it.
     pub fn enter(&self, pid: i32) -> Result<(), Error> {
-        self.leaves.iter().try_for_each(|dir| {
-            let path = dir.join("cgroup.procs");
-            fs::write(&path, pid.to_string()).map_err(|e| Error::io("entering the control group", path, e))
-        })
+        self.leaves.iter().try_for_each(|leaf| enter(&leaf.dir, pid))
+    }
+
+    /// Moves a running sandbox into the groups from number `first` on: its process and all that descend from it.
+    pub fn enter_all(&self, first: usize, pid: i32) -> Result<(), Error> {
+        let Some(leaves) = self.leaves.get(first..).filter(|leaves| !leaves.is_empty()) else {
+            return Ok(());
+        };
+        let mut moved = BTreeSet::new();
+        // Until there is none that was forked meanwhile by one that was not moved yet.
+        loop {
+            let new: Vec<i32> = family(pid).into_iter().filter(|pid| !moved.contains(pid)).collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            for pid in new {
+                for leaf in leaves {
+                    match enter(&leaf.dir, pid) {
+                        // It has ended.
+                        Err(Error::Io { source, .. }) if source.raw_os_error() == Some(nix::libc::ESRCH) => {}
+                        other => other?,
+                    }
+                }
+                moved.insert(pid);
+            }
+        }
     }
 
     /// Removes the directories; their processes have ended or are about to.
     pub fn remove(&self) {
         remove(&self.dirs);
     }
+}
+
+fn enter(dir: &Path, pid: i32) -> Result<(), Error> {
+    let path = dir.join("cgroup.procs");
+    fs::write(&path, pid.to_string()).map_err(|e| Error::io("entering the control group", path, e))
+}
+
+/// A process and all that descend from it.
+pub fn family(pid: i32) -> Vec<i32> {
+    let mut parents: Vec<(i32, i32)> = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // The state and the parent come after the name, which may hold anything.
+        let parent = stat.rfind(')').and_then(|at| stat.get(at + 2..)?.split(' ').nth(1)?.parse().ok());
+        parents.extend(parent.map(|parent| (pid, parent)));
+    }
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
+        next += 1;
+    }
+    found
 }
 
 /// Removes control group directories. A group is busy for a moment after its last process.
@@ -179,66 +248,4 @@ pub fn remove(dirs: &[PathBuf]) {
 fn has_groups(dir: &Path) -> bool {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.into_iter().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-}
-
-fn set_all(dir: &Path, values: &[(String, String)]) -> Result<(), Error> {
-    values.iter().try_for_each(|(file, value)| {
-        let path = dir.join(file);
-        fs::write(&path, value).map_err(|e| Error::io("setting a limit in", path, e))
-    })
-}
-
-/// Values to write, by file.
-#[derive(Debug, Default)]
-struct Settings {
-    memory_v1: Vec<(String, String)>,
-    memory_v2: Vec<(String, String)>,
-    cpu_v1: Vec<(String, String)>,
-    cpu_v2: Vec<(String, String)>,
-    pids: Vec<(String, String)>,
-    unified: Vec<(String, String)>,
-}
-
-impl Settings {
-    fn new(resources: &LinuxResources) -> Self {
-        let mut settings = Self::default();
-        let max = |n: i64| if n < 0 { "max".to_string() } else { n.to_string() };
-        if let Some(memory) = resources.memory() {
-            if let Some(limit) = memory.limit().filter(|n| *n != 0) {
-                settings.memory_v1.push(("memory.limit_in_bytes".into(), limit.to_string()));
-                settings.memory_v2.push(("memory.max".into(), max(limit)));
-            }
-            if let Some(low) = memory.reservation().filter(|n| *n != 0) {
-                settings.memory_v1.push(("memory.soft_limit_in_bytes".into(), low.to_string()));
-                settings.memory_v2.push(("memory.low".into(), max(low)));
-            }
-        }
-        if let Some(cpu) = resources.cpu() {
-            if let Some(shares) = cpu.shares().filter(|n| *n != 0) {
-                settings.cpu_v1.push(("cpu.shares".into(), shares.to_string()));
-                // The range 2..262144 of shares on the range 1..10000 of weights.
-                let weight = 1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142;
-                settings.cpu_v2.push(("cpu.weight".into(), weight.to_string()));
-            }
-            let period = cpu.period().filter(|n| *n != 0);
-            if let Some(period) = period {
-                settings.cpu_v1.push(("cpu.cfs_period_us".into(), period.to_string()));
-            }
-            if let Some(quota) = cpu.quota().filter(|n| *n != 0) {
-                settings.cpu_v1.push(("cpu.cfs_quota_us".into(), quota.to_string()));
-                let value = format!("{} {}", max(quota), period.unwrap_or(DEFAULT_PERIOD));
-                settings.cpu_v2.push(("cpu.max".into(), value));
-            }
-        }
-        if let Some(pids) = resources.pids() {
-            let limit = pids.limit();
-            settings
-                .pids
-                .push(("pids.max".into(), if limit <= 0 { "max".into() } else { limit.to_string() }));
-        }
-        settings.unified =
-            resources.unified().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        settings.unified.retain(|(file, _)| !file.contains('/'));
-        settings
-    }
 }

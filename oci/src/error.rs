@@ -58,6 +58,16 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// The kernel refuses a limit. The words are those of runc.
+    #[error("failed to write {value:?}: write {}: {}", path.display(), lower(source))]
+    Limit {
+        /// What was written.
+        value: String,
+        /// Where.
+        path: PathBuf,
+        /// The host's answer.
+        source: io::Error,
+    },
     /// A file operation failed.
     #[error("{operation} {path}: {source}")]
     Io {
@@ -68,6 +78,15 @@ pub enum Error {
         /// The host's answer.
         source: io::Error,
     },
+}
+
+/// The host's answer as Go words it, which begins in lower case.
+fn lower(error: &io::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    text
 }
 
 impl Error {

@@ -4,6 +4,7 @@ use abi::spec::{ContainerSpec, MountSource, MountSpec};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use crate::bundle::Bundle;
+use crate::limits::Limits;
 use crate::mounts::{self, Donation, Donations};
 use crate::{Error, process};
 
@@ -53,6 +54,7 @@ pub fn convert(bundle: &Bundle, id: &str, start: bool) -> Result<Launch, Error> 
         masked_paths: paths(|l| l.masked_paths()),
         readonly_paths: paths(|l| l.readonly_paths()),
         sysctl,
+        resources: Limits::of(linux).for_sentry(),
         start,
     };
     Ok(Launch { container, donations: donations.0, warnings: warnings(bundle) })

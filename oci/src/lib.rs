@@ -8,6 +8,7 @@ mod error;
 pub mod exec;
 pub mod hooks;
 pub mod launch;
+pub mod limits;
 pub mod mounts;
 pub mod process;
 pub mod state;

@@ -101,6 +101,8 @@ pub fn convert(mount: &Mount, bundle: &Path, donations: &mut Donations) -> Resul
         let root = donations.add(Donation { path, writable: !readonly, directory });
         MountSource::Bind { root, directory }
     } else if INTERNAL.contains(&kind) {
+        // As runc has it: this type is whatever the host has.
+        let kind = if kind == "cgroup" && crate::cgroup::unified() { "cgroup2" } else { kind };
         MountSource::Internal { fstype: kind.to_string() }
     } else {
         return Err(Error::invalid(

@@ -11,6 +11,8 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::cgroup::Leaf;
+use crate::limits::Limits;
 
 /// Life of a container, as the runtime specification names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +72,15 @@ pub struct State {
     /// Control group directories that were made for it.
     #[serde(default)]
     pub cgroups: Vec<PathBuf>,
+    /// Control groups that it is in.
+    #[serde(default)]
+    pub groups: Vec<Leaf>,
+    /// Path of its control groups beneath the mount of each controller.
+    #[serde(default)]
+    pub group_path: PathBuf,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 impl State {
@@ -364,6 +375,9 @@ mod tests {
             annotations: HashMap::new(),
             pid_start: start_time(me).expect("alive"),
             cgroups: Vec::new(),
+            groups: Vec::new(),
+            group_path: PathBuf::new(),
+            limits: Limits::default(),
         };
         container.save(&state).expect("save");
         assert_eq!(store.state("c1").expect("state").status, Status::Running);

@@ -52,7 +52,7 @@ pub struct GuestMemory {
     extents: Box<[OnceLock<Mapped>]>,
     count: AtomicUsize,
     total: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
     grow: Mutex<u64>,
     sink: OnceLock<Box<dyn ExtentSink>>,
     /// Where the memory lies in two files that other processes map; else it is anonymous.
@@ -69,10 +69,11 @@ impl GuestMemory {
     }
 
     /// Memory in two zones, each a file that other processes can map, with a boot extent of `kernel` bytes in the
-    /// one and of `user` bytes in the other.
-    pub fn zoned(kernel: u64, user: u64, limit: u64) -> Result<Self, Error> {
+    /// one and of `user` bytes in the other. The limit can be raised up to `most` bytes later.
+    pub fn zoned(kernel: u64, user: u64, limit: u64, most: u64) -> Result<Self, Error> {
         let limit = limit.max(kernel + user).next_multiple_of(HUGE_PAGE_SIZE);
-        let memory = Self::empty(limit, Some(Zones::new(limit)?));
+        let most = most.next_multiple_of(HUGE_PAGE_SIZE).max(limit);
+        let memory = Self::empty(limit, Some(Zones::new(most)?));
         for (zone, len) in [(Zone::Kernel, kernel), (Zone::User, user)] {
             memory
                 .grow(len, zone)
@@ -86,7 +87,7 @@ impl GuestMemory {
             extents: (0..MAX_EXTENTS).map(|_| OnceLock::new()).collect(),
             count: AtomicUsize::new(0),
             total: AtomicU64::new(0),
-            limit,
+            limit: AtomicU64::new(limit),
             grow: Mutex::new(GROW_BASE),
             sink: OnceLock::new(),
             zones,
@@ -110,7 +111,12 @@ impl GuestMemory {
 
     /// Most bytes of memory, all extents together.
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Lets the memory grow to `limit` bytes, if that is more than before. Where it lies in zones, these end it.
+    pub fn raise_limit(&self, limit: u64) {
+        self.limit.fetch_max(limit, Ordering::Relaxed);
     }
 
     /// Bytes of all extents together.
@@ -138,7 +144,7 @@ impl GuestMemory {
         }
         let mut next = self.grow.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let slot = self.count.load(Ordering::Relaxed);
-        if slot >= MAX_EXTENTS || self.total().saturating_add(len) > self.limit {
+        if slot >= MAX_EXTENTS || self.total().saturating_add(len) > self.limit() {
             return Err(libc::ENOMEM);
         }
         if let Some(zones) = &self.zones {

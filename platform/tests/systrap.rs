@@ -187,7 +187,7 @@ fn sandbox(mount_point: &std::path::Path, forbidden: bool) -> Result<std::conver
     if jail::isolate(&jail).is_err() {
         process::exit_now(NO_NAMESPACES);
     }
-    let memory = Arc::new(systrap::memory(128 << 20)?);
+    let memory = Arc::new(systrap::memory(128 << 20, 0)?);
     let bytes = image(forbidden);
     let image = Image::new(&bytes, SYSTRAP_IMAGE_BASE)?;
     let host = systrap::Host::new(1_000_000);

@@ -50,9 +50,10 @@ pub struct Global {
     /// Number of virtual CPUs [default: those of the host, or what the CPU quota is worth]
     #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..=32))]
     pub cpus: Option<u32>,
-    /// Memory of the sandbox in bytes, with K, M or G [default: the container's limit, or that of the host]
-    #[arg(long, global = true, value_parser = parse_size)]
-    pub memory: Option<u64>,
+    /// Memory of the sandbox in bytes, or with a unit: 512M [default: the container's limit, or that of the host]. With
+    /// `update`: the container's limit, -1 for none
+    #[arg(long, global = true, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory: Option<String>,
     /// Accepted for compatibility; only paths of control groups are supported
     #[arg(long, global = true, hide = true)]
     pub systemd_cgroup: bool,
@@ -99,6 +100,8 @@ pub enum Command {
     Exec(Box<Exec>),
     /// Send a signal to the first process of a container
     Kill(Kill),
+    /// Change what a container may use
+    Update(Box<Update>),
     /// Print what a container uses
     Events(Events),
     /// Print what this runtime supports
@@ -199,6 +202,7 @@ impl Command {
             Self::State(_) => "state",
             Self::Exec(_) => "exec",
             Self::Kill(_) => "kill",
+            Self::Update(_) => "update",
             Self::Events(_) => "events",
             Self::Features => "features",
             Self::Wait(_) => "wait",
@@ -358,6 +362,63 @@ pub struct Ps {
     pub options: Vec<String>,
 }
 
+/// Options of `update`.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// File with the resources to update as JSON, as linux.resources in config.json, or `-` for standard input; other
+    /// options are ignored then
+    #[arg(short, long, value_name = "FILE")]
+    pub resources: Option<PathBuf>,
+    /// Weight of block input and output, 10 to 1000
+    #[arg(long, value_name = "N")]
+    pub blkio_weight: Option<u16>,
+    /// Period of the CPU quota, microseconds
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub cpu_period: Option<String>,
+    /// CPU time in each period, microseconds; -1 for no limit
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub cpu_quota: Option<String>,
+    /// CPU time that may be saved up for later periods, microseconds
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub cpu_burst: Option<String>,
+    /// 1: run only when nothing else does
+    #[arg(long, value_name = "0|1", allow_hyphen_values = true)]
+    pub cpu_idle: Option<String>,
+    /// CPU shares: weight beside other containers
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub cpu_share: Option<String>,
+    /// Period of realtime scheduling, microseconds
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub cpu_rt_period: Option<String>,
+    /// Time of realtime scheduling in each period, microseconds
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub cpu_rt_runtime: Option<String>,
+    /// CPUs to use, as a list
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use, as a list
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Soft limit of memory
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory_reservation: Option<String>,
+    /// Limit of memory and swap together; -1 for no limit
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// Most tasks; -1 for no limit
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Accepted for compatibility
+    #[arg(long, hide = true)]
+    pub l3_cache_schema: Option<String>,
+    /// Accepted for compatibility
+    #[arg(long, hide = true)]
+    pub mem_bw_schema: Option<String>,
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
 /// Format of `ps`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PsFormat {
@@ -453,21 +514,6 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Bytes with an optional suffix K, M or G.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.chars().last() {
-        Some('k' | 'K') => (&text[..text.len() - 1], 10),
-        Some('m' | 'M') => (&text[..text.len() - 1], 20),
-        Some('g' | 'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(1 << shift))
-        .ok_or_else(|| format!("{text:?} is not a number of bytes such as 512M"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -487,6 +533,8 @@ mod tests {
             "runsc run -d -b /b --console-socket /s c1",
             "runsc list --format=json",
             "runsc --memory 512M do -- sh -c exit",
+            "runsc --root /r update --resources=- c1",
+            "runsc update --memory -1 --cpu-quota -1 --pids-limit -1 c1",
         ] {
             Cli::try_parse_from(line.split(' ')).expect(line);
         }
@@ -498,13 +546,5 @@ mod tests {
         assert_eq!(parse_duration("20ms"), Ok(Duration::from_millis(20)));
         assert_eq!(parse_duration("1m"), Ok(Duration::from_secs(60)));
         assert!(["", "5", "s", "0s", "-1s"].iter().all(|text| parse_duration(text).is_err()));
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(parse_size("64M"), Ok(64 << 20));
-        assert_eq!(parse_size("7"), Ok(7));
-        assert!(parse_size("").is_err());
-        assert!(parse_size("99999999999G").is_err());
     }
 }

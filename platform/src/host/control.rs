@@ -53,6 +53,8 @@ struct State {
     running: HashMap<u64, (Waiting, u32)>,
     /// Commands that wait for the end of the first process.
     waits: Vec<Waiting>,
+    /// Commands that want to be told of processes killed for want of memory.
+    watches: Vec<Waiting>,
     /// Every vCPU stands at its barrier.
     frozen: bool,
 }
@@ -173,10 +175,22 @@ impl Control {
                 return false;
             }
         }
-        if matches!(command.request, Request::Wait) {
-            let stream = Arc::clone(stream);
-            self.state().waits.push(Waiting { stream, id: outer, starts: None, gone: false });
+        if matches!(command.request, Request::Wait | Request::Watch) {
+            let waiting = Waiting { stream: Arc::clone(stream), id: outer, starts: None, gone: false };
+            let mut state = self.state();
+            if matches!(command.request, Request::Wait) {
+                state.waits.push(waiting);
+            } else {
+                // Answered, so that whoever asks knows from when on it is told.
+                send(stream, &Reply::Done { id: outer, result: Ok(Answer::Ok) });
+                state.watches.push(waiting);
+            }
             return false;
+        }
+        if let Request::Update { resources } = &command.request
+            && let Some(bytes) = resources.machine_memory
+        {
+            self.memory.raise_limit(bytes);
         }
         let file = if matches!(command.request, Request::Save) { files.pop_front() } else { None };
         if let Some(result) = self.serve_here(&command.request, file.map(File::from)) {
@@ -239,6 +253,11 @@ impl Control {
                     state.running.insert(id, (waiting, pid));
                 }
             }
+            Reply::OutOfMemory { kills, .. } => {
+                for waiting in &self.state().watches {
+                    send(&waiting.stream, &Reply::OutOfMemory { id: waiting.id, kills });
+                }
+            }
             Reply::Exited { id, status } => {
                 let ended = self.state().running.remove(&id);
                 if let Some((waiting, _)) = ended {
@@ -263,6 +282,7 @@ impl Control {
         let theirs = |waiting: &Waiting| Arc::ptr_eq(&waiting.stream, &connection.stream);
         state.waiting.retain(|_, waiting| waiting.starts.is_some() || !theirs(waiting));
         state.waits.retain(|waiting| !theirs(waiting));
+        state.watches.retain(|waiting| !theirs(waiting));
         state.waiting.values_mut().filter(|w| theirs(w)).for_each(|w| w.gone = true);
         let kills: Vec<u32> = state
             .running

@@ -39,12 +39,18 @@ impl GuestMemory {
     }
 
     /// Memory as [`save`](Self::save) left it in `file`: privately mapped, or if `zoned` copied into zones. It may grow
-    /// up to `limit` bytes.
+    /// up to `limit` bytes; the limit can be raised up to `most` later.
     ///
     /// # Errors
     /// [`Error::Snapshot`] where the extents are not such as `save` returns them or do not fit the file, and
     /// [`Error::Memory`].
-    pub fn restore(file: &File, extents: &[SavedExtent], zoned: bool, limit: u64) -> Result<Self, Error> {
+    pub fn restore(
+        file: &File,
+        extents: &[SavedExtent],
+        zoned: bool,
+        limit: u64,
+        most: u64,
+    ) -> Result<Self, Error> {
         let refuse = |reason: &str| Err(Error::Snapshot { reason: reason.into() });
         let mut total = 0u64;
         let mut end = 0;
@@ -67,7 +73,8 @@ impl GuestMemory {
             return refuse("its memory is not as long as its manifest says");
         }
         let limit = limit.max(total).next_multiple_of(HUGE_PAGE_SIZE);
-        let zones = if zoned { Some(Zones::new(limit)?) } else { None };
+        let most = most.next_multiple_of(HUGE_PAGE_SIZE).max(limit);
+        let zones = if zoned { Some(Zones::new(most)?) } else { None };
         let memory = Self::empty(limit, zones);
         let mut at = 0;
         for &(gpa, len, zone) in extents {
@@ -213,12 +220,12 @@ mod tests {
         memory.write(far + 8192, b"user").expect("write");
         let file = file();
         let extents = memory.save(&file).expect("save");
-        let again = GuestMemory::restore(&file, &extents, false, 64 << 20).expect("restore");
+        let again = GuestMemory::restore(&file, &extents, false, 64 << 20, 0).expect("restore");
         let mut out = [0; 6];
         again.read(4096, &mut out).expect("read");
         assert_eq!(&out, b"kernel");
         again.write(far + 8192, b"USER").expect("write");
-        let third = GuestMemory::restore(&file, &extents, false, 64 << 20).expect("restore");
+        let third = GuestMemory::restore(&file, &extents, false, 64 << 20, 0).expect("restore");
         let mut out = [0; 4];
         third.read(far + 8192, &mut out).expect("read");
         assert_eq!(&out, b"user");
@@ -231,12 +238,12 @@ mod tests {
 
     #[test]
     fn zones_come_back() {
-        let memory = GuestMemory::zoned(4 << 20, 8 << 20, 32 << 20).expect("zones");
+        let memory = GuestMemory::zoned(4 << 20, 8 << 20, 32 << 20, 0).expect("zones");
         memory.write(100, b"kernel").expect("write");
         memory.write(USER_ZONE_GPA + (5 << 20), b"frames").expect("write");
         let file = file();
         let extents = memory.save(&file).expect("save");
-        let again = GuestMemory::restore(&file, &extents, true, 32 << 20).expect("restore");
+        let again = GuestMemory::restore(&file, &extents, true, 32 << 20, 0).expect("restore");
         for (gpa, text) in [(100, b"kernel"), (USER_ZONE_GPA + (5 << 20), b"frames")] {
             let mut out = [0; 6];
             again.read(gpa, &mut out).expect("read");
@@ -257,9 +264,9 @@ mod tests {
             &[(0, 2 << 20, 0), (1 << 20, 2 << 20, 0)],
             &[(0, !((2u64 << 20) - 1), 0), (u64::MAX - 4095, 4 << 20, 0)],
         ];
-        assert!(GuestMemory::restore(&file, &good, false, 0).is_ok());
+        assert!(GuestMemory::restore(&file, &good, false, 0, 0).is_ok());
         for extents in bad {
-            assert!(GuestMemory::restore(&file, extents, false, 0).is_err(), "{extents:?}");
+            assert!(GuestMemory::restore(&file, extents, false, 0, 0).is_err(), "{extents:?}");
         }
     }
 }

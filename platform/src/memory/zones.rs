@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn zones_lie_apart_and_share_the_limit() {
-        let memory = GuestMemory::zoned(4 << 20, 8 << 20, 16 << 20).expect("zones");
+        let memory = GuestMemory::zoned(4 << 20, 8 << 20, 16 << 20, 0).expect("zones");
         assert_eq!(memory.total(), 12 << 20);
         assert_eq!(memory.write(USER_ZONE_GPA, b"ab"), Ok(()));
         assert_eq!(memory.write((4 << 20) - 1, b"ab"), Err(OutOfRange));
@@ -140,6 +140,8 @@ mod tests {
         assert_eq!(memory.grow(2 << 20, Zone::User), Ok(USER_ZONE_GPA + (8 << 20)));
         assert_eq!(memory.grow(2 << 20, Zone::Kernel), Ok(4 << 20));
         assert_eq!(memory.grow(2 << 20, Zone::Kernel), Err(libc::ENOMEM));
+        memory.raise_limit(32 << 20);
+        assert_eq!(memory.grow(8 << 20, Zone::User), Err(libc::ENOMEM), "the zone is full");
         assert_eq!(memory.release(USER_ZONE_GPA, 4096), Ok(()));
         let mut out = [1; 2];
         assert_eq!(memory.read(USER_ZONE_GPA, &mut out), Ok(()));

@@ -94,8 +94,8 @@ pub fn refill(memory: &GuestMemory, cpus: u32, host: &Host) -> Result<(), Error>
     place(memory).map_err(damaged)
 }
 
-/// Memory of a machine with at most `limit` bytes.
-pub fn memory(limit: u64) -> Result<GuestMemory, Error> {
+/// Memory of a machine with at most `limit` bytes, which can be raised up to `most` later.
+pub fn memory(limit: u64, most: u64) -> Result<GuestMemory, Error> {
     let user = USER_EXTENT.min(limit.saturating_sub(BOOT_EXTENT).max(abi::HUGE_PAGE_SIZE));
-    GuestMemory::zoned(BOOT_EXTENT, user & !(abi::HUGE_PAGE_SIZE - 1), limit)
+    GuestMemory::zoned(BOOT_EXTENT, user & !(abi::HUGE_PAGE_SIZE - 1), limit, most)
 }

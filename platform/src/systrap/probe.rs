@@ -48,7 +48,7 @@ pub fn probe() -> Result<Host, Error> {
     if waits < 0 && crate::memory::errno() == libc::ENOSYS {
         return fail("the kernel has no futex_waitv (Linux 5.16)");
     }
-    super::memory(0)?;
+    super::memory(0, 0)?;
     Ok(Host::new(tsc_khz()))
 }
 

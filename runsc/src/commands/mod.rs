@@ -17,6 +17,7 @@ mod signals;
 mod spec;
 mod start;
 mod state;
+mod update;
 mod wait;
 
 use crate::cli::{Cli, Command};
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> Result<u8, Error> {
         Command::Do(options) => do_command::run(global, options),
         Command::Spec(options) => spec::spec(options),
         Command::Debug(command) => debug::debug(global, command),
+        Command::Update(options) => update::update(global, options),
         Command::Events(options) => events::events(global, options),
         Command::Features => features::features(),
         Command::Wait(id) => wait::wait(global, &id.id),

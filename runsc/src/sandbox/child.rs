@@ -45,6 +45,8 @@ pub struct Sandbox {
     pub cpus: u32,
     /// Most bytes of guest memory.
     pub memory: u64,
+    /// What that may be raised to.
+    pub most_memory: u64,
     /// Donated directories and files.
     pub directories: Vec<Directory>,
     /// Streams.
@@ -82,6 +84,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
         snapshot,
         cpus,
         memory,
+        most_memory,
         directories,
         streams,
         console,
@@ -136,7 +139,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
         Taken::Kvm(device) => {
             jail::lock(&jail)?;
             let memory = match &snapshot {
-                Some(saved) => saved_memory(saved, false, memory)?,
+                Some(saved) => saved_memory(saved, false, memory, most_memory)?,
                 None => GuestMemory::new(BOOT_EXTENT, memory)?,
             };
             let memory = Arc::new(memory);
@@ -151,8 +154,8 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
         }
         Taken::Systrap(host) => {
             let memory = match &snapshot {
-                Some(saved) => saved_memory(saved, true, memory)?,
-                None => systrap::memory(memory)?,
+                Some(saved) => saved_memory(saved, true, memory, most_memory)?,
+                None => systrap::memory(memory, most_memory)?,
             };
             let memory = Arc::new(memory);
             let shared = Arc::clone(&memory);
@@ -202,9 +205,9 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     Ok(machine.run(services)?)
 }
 
-fn saved_memory(snapshot: &Snapshot, zoned: bool, limit: u64) -> Result<GuestMemory, Error> {
+fn saved_memory(snapshot: &Snapshot, zoned: bool, limit: u64, most: u64) -> Result<GuestMemory, Error> {
     let extents = &snapshot.manifest.machine.extents;
-    Ok(GuestMemory::restore(&snapshot.pages, extents, zoned, limit)?)
+    Ok(GuestMemory::restore(&snapshot.pages, extents, zoned, limit, most)?)
 }
 
 /// Leaves only the standard descriptors, the log and those of `kept`; standard error goes to the debug log. Returns

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use abi::spec::LaunchSpec;
 use checkpoint::Snapshot;
 use oci::bundle::Bundle;
-use oci::cgroup::{self, Cgroup};
+use oci::cgroup::Cgroup;
 use oci::hooks;
+use oci::limits::Limits;
 use oci::mounts::Donation;
 use oci::state::{Container, State, Status, Store, start_time, timestamp};
 use platform::host::files::Directory;
@@ -21,17 +22,10 @@ use platform::{process, terminal};
 use super::child::{self, Sandbox};
 use super::streams::{self, Console};
 use super::sync::{self, Message};
-use super::{choose, control};
+use super::{choose, control, limits};
 use crate::cli::Global;
 use crate::error::Error;
 use crate::log;
-
-/// Most vCPUs of a sandbox that nobody asked for more.
-const MAX_CPUS: u32 = abi::boot::MAX_CPUS as u32;
-/// Least memory of a sandbox.
-const MIN_MEMORY: u64 = 64 << 20;
-/// What a container's memory limit keeps free for the sandbox process itself: a fixed part and one in this many.
-const RESERVE: (u64, u64) = (12 << 20, 64);
 
 /// What is asked for.
 pub struct Request<'a> {
@@ -150,7 +144,9 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
     let console = Console::new(process.terminal, request.console_socket, request.detached)?;
     let streams = streams::collect(process, &console, request.preserve_fds)?;
     let directories = launch.donations.iter().map(donate).collect::<Result<_, _>>()?;
-    made.cgroup = Cgroup::create(linux, request.id)?;
+    let limited = Limits::of(linux);
+    launch.container.resources = limits::at_start(launch.container.resources);
+    made.cgroup = Cgroup::create(linux, &limited, request.id)?;
     made.cgroup.warnings.iter().for_each(|warning| log::warn(warning));
 
     let debug_log = log::open_debug(request.global, request.command, request.id)?;
@@ -172,8 +168,9 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
         platform,
         spec,
         snapshot,
-        cpus: cpus(request.global, linux),
-        memory: memory(request.global, linux)?,
+        cpus: limits::cpus(request.global),
+        memory: limits::memory(request.global, &limited)?,
+        most_memory: limits::most_memory(),
         directories,
         streams,
         console,
@@ -203,6 +200,9 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
         annotations: bundle.spec.annotations().clone().unwrap_or_default(),
         pid_start: start_time(pid).unwrap_or(0),
         cgroups: made.cgroup.dirs.clone(),
+        groups: made.cgroup.leaves.clone(),
+        group_path: made.cgroup.path.clone(),
+        limits: limited,
     };
     container.save(&state)?;
     made.cgroup.enter(pid)?;
@@ -272,33 +272,6 @@ fn donate(donation: &Donation) -> Result<Directory, Error> {
         file.map_err(|e| Error::os(format!("opening {}", path.display()), e))?.into()
     };
     Ok(Directory { fd, writable: *writable, directory: *directory })
-}
-
-/// Number of vCPUs: what was asked for, else the host's, at most what the quota is worth.
-fn cpus(global: &Global, linux: Option<&oci_spec::runtime::Linux>) -> u32 {
-    let host = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-    let wanted =
-        global.cpus.unwrap_or_else(|| cgroup::cpu_quota(linux).map_or(host, |quota| quota.min(host)));
-    wanted.clamp(1, MAX_CPUS)
-}
-
-/// Most guest memory: what was asked for, else the container's limit less a reserve, else that of the host.
-fn memory(global: &Global, linux: Option<&oci_spec::runtime::Linux>) -> Result<u64, Error> {
-    let limit = match (global.memory, cgroup::memory_limit(linux)) {
-        (Some(asked), _) => asked,
-        (None, Some(limit)) => limit.saturating_sub(RESERVE.0 + limit / RESERVE.1),
-        (None, None) => host_memory().unwrap_or(1 << 30),
-    };
-    if limit < MIN_MEMORY && global.memory.is_some() {
-        return Err(Error::Usage(format!("--memory: a sandbox needs at least {} MiB", MIN_MEMORY >> 20)));
-    }
-    Ok(limit.max(MIN_MEMORY) & !(abi::HUGE_PAGE_SIZE - 1))
-}
-
-fn host_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 fn owner() -> String {

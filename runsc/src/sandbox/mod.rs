@@ -8,5 +8,6 @@ pub mod child;
 pub mod choose;
 pub mod control;
 pub mod launch;
+pub mod limits;
 pub mod streams;
 pub mod sync;

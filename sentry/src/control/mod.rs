@@ -4,10 +4,10 @@ use crate::errno::Errno;
 use crate::kernel::process::{self, Life};
 use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::wait::{self, WaitError};
-use crate::kernel::{boot, events, freeze, join, reclaim};
+use crate::kernel::{boot, events, freeze, join, oom, reclaim, resources};
 use crate::mm::frames::page::KernelPage;
 use crate::sync::Events;
-use abi::control::{Answer, Command, Failure, ProcessInfo, Reply, Request};
+use abi::control::{Answer, Command, Failure, ProcessInfo, Reply, Request, Usage};
 use abi::hostcall::{ControlReceive, ControlReply};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -23,14 +23,20 @@ pub fn serve() {
         crate::error!("no memory for control commands");
         return;
     };
+    let mut told = 0;
     loop {
         reclaim::run();
+        let kills = oom::kills();
+        if kills != told {
+            reply(&Reply::OutOfMemory { id: 0, kills: kills - told });
+            told = kills;
+        }
         let due = reclaim::due();
         let request = ControlReceive { gpa: buffer.gpa(), len: MAX_COMMAND as u64 };
         let queues = [(&events::CONTROL, Events::IN), (&reclaim::WANTED, Events::IN)];
         let received = wait::wait_until(&queues, due, || match crate::host::call(&request) {
             Ok(len) => Some(Ok(Some(len))),
-            Err(Errno::EAGAIN) => (reclaim::due() != due).then_some(Ok(None)),
+            Err(Errno::EAGAIN) => (reclaim::due() != due || oom::kills() != kills).then_some(Ok(None)),
             Err(e) => Some(Err(e)),
         });
         match received {
@@ -103,12 +109,35 @@ fn run(request: &Request) -> Result<Answer, Failure> {
             crate::syscalls::set_trace(*on);
             Ok(Answer::Ok)
         }
+        Request::Update { resources } => {
+            let lowered = resources.machine_memory.is_some();
+            resources::apply((**resources).clone())
+                .map_err(|e| failed(e, "more memory is in use than the limit would be"))?;
+            if lowered {
+                // The host's limit may come down next.
+                reclaim::give_back();
+            }
+            Ok(Answer::Ok)
+        }
         // Freezing is served above; a command that comes here while the sandbox runs has nothing to thaw or save.
-        Request::Freeze | Request::Thaw | Request::Save | Request::Wait => {
+        Request::Freeze | Request::Thaw | Request::Save | Request::Wait | Request::Watch => {
             Err(failed(Errno::EINVAL, "the sandbox is not frozen"))
         }
+        Request::Usage => Ok(Answer::Usage(usage())),
         Request::Processes => Ok(Answer::Processes(processes())),
         Request::Counters => Err(failed(Errno::ENOSYS, "the sandbox process counts, not the sentry")),
+    }
+}
+
+fn usage() -> Usage {
+    let (memory, memory_limit) = resources::memory();
+    Usage {
+        memory,
+        memory_peak: resources::memory_peak(),
+        memory_limit,
+        shortages: oom::shortages(),
+        kills: oom::kills(),
+        tasks: process::task_count() as u64,
     }
 }
 

@@ -1,6 +1,7 @@
 //! File systems and other kinds of files: one module each.
 
 pub mod bind;
+pub mod cgroup;
 pub mod dev;
 pub mod devpts;
 pub mod epoll;
@@ -42,7 +43,8 @@ pub fn make(fstype: &[u8], options: &[u8]) -> Result<Arc<SuperBlock>> {
         b"devpts" => Ok(devpts::new()),
         b"proc" => Ok(proc::new()),
         b"sysfs" => Ok(sysfs::new()),
-        b"cgroup" | b"cgroup2" => Ok(sysfs::cgroup()),
+        b"cgroup" => cgroup::version_1(options),
+        b"cgroup2" => Ok(cgroup::version_2()),
         _ => Err(Errno::ENODEV),
     }
 }

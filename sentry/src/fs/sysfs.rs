@@ -1,8 +1,9 @@
-//! sysfs(5) as far as programs look at it, and the file system of control groups.
+//! sysfs(5) as far as programs look at it.
 
+use super::cgroup::cpu_list;
 use super::synth::{self, Dir, Entry, Fixed, Synth};
 use crate::errno::Result;
-use crate::mm::frames;
+use crate::kernel::resources;
 use crate::net::inet::lo;
 use crate::net::inet::options::MTU;
 use crate::vfs::hooks::kernel;
@@ -14,13 +15,6 @@ use linux_raw_sys::general as c;
 
 fn cpus() -> usize {
     kernel().system().cpus.len().max(1)
-}
-
-fn cpu_list() -> Vec<u8> {
-    match cpus() {
-        1 => b"0\n".to_vec(),
-        n => format!("0-{}\n", n - 1).into_bytes(),
-    }
 }
 
 fn cpu_mask() -> Vec<u8> {
@@ -79,8 +73,8 @@ impl Dir for Cpus {
 }
 
 fn node_meminfo() -> Vec<u8> {
-    let (used, total) = frames::usage();
-    let (used, total) = (used as u64 * 4, total as u64 * 4);
+    let (used, total) = resources::memory();
+    let (used, total) = (used / 1024, total / 1024);
     format!(
         "Node 0 MemTotal:       {total} kB\nNode 0 MemFree:        {} kB\nNode 0 MemUsed:        {used} kB\n",
         total.saturating_sub(used)
@@ -195,52 +189,4 @@ pub fn new() -> Arc<SuperBlock> {
         .dir("power", Fixed::new());
     let root = Synth::dir(0o555, root).with_ino(1).inode();
     synth::super_block("sysfs", c::SYSFS_MAGIC, root, Arc::new(PlainFs))
-}
-
-fn memory_max() -> Vec<u8> {
-    format!("{}\n", frames::usage().1 as u64 * abi::PAGE_SIZE).into_bytes()
-}
-
-fn memory_current() -> Vec<u8> {
-    format!("{}\n", frames::usage().0 as u64 * abi::PAGE_SIZE).into_bytes()
-}
-
-fn processes() -> Vec<u8> {
-    kernel().pids().iter().flat_map(|p| format!("{p}\n").into_bytes()).collect()
-}
-
-/// Control groups, version 2: one group, which cannot be changed.
-pub fn cgroup() -> Arc<SuperBlock> {
-    let root = Fixed::new()
-        .fixed("cgroup.controllers", "cpu memory pids\n")
-        .fixed("cgroup.subtree_control", "\n")
-        .fixed("cgroup.type", "domain\n")
-        .fixed("cgroup.max.depth", "max\n")
-        .fixed("cgroup.max.descendants", "max\n")
-        .fixed("cgroup.events", "populated 1\nfrozen 0\n")
-        .text("cgroup.procs", processes)
-        .text("cgroup.threads", processes)
-        .text("cpu.max", || format!("{} 100000\n", cpus() * 100_000).into_bytes())
-        .fixed("cpu.weight", "100\n")
-        .text("cpu.stat", || {
-            let user: u64 = kernel().system().cpus.iter().map(|c| c.user_ns + c.system_ns).sum();
-            format!("usage_usec {}\nuser_usec {}\nsystem_usec 0\n", user / 1000, user / 1000).into_bytes()
-        })
-        .text("memory.max", memory_max)
-        .fixed("memory.high", "max\n")
-        .fixed("memory.low", "0\n")
-        .fixed("memory.min", "0\n")
-        .text("memory.current", memory_current)
-        .text("memory.peak", memory_current)
-        .fixed("memory.events", "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n")
-        .text("memory.stat", || {
-            format!("anon {}\nfile 0\nkernel 0\nshmem 0\n", frames::usage().0 as u64 * abi::PAGE_SIZE)
-                .into_bytes()
-        })
-        .fixed("memory.swap.max", "0\n")
-        .fixed("memory.swap.current", "0\n")
-        .fixed("pids.max", "max\n")
-        .text("pids.current", || format!("{}\n", kernel().system().tasks).into_bytes());
-    let root = Synth::dir(0o555, root).with_ino(1).inode();
-    synth::super_block("cgroup2", c::CGROUP2_SUPER_MAGIC, root, Arc::new(PlainFs))
 }

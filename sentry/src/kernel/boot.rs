@@ -4,7 +4,7 @@ use super::cred::Cred;
 use super::process::{self, ThreadGroup};
 use super::signal::SigHandlers;
 use super::task::{Task, TaskParts};
-use super::{events, random, sched, signal, uts, view};
+use super::{events, random, resources, sched, signal, uts, view};
 use crate::errno::Errno;
 use crate::fs::tty::{self, Tty};
 use crate::loader::exec;
@@ -65,6 +65,9 @@ pub fn run_first(info: &BootInfo, spec: &[u8]) -> ! {
         Ok(spec) => {
             crate::log::set_level(spec.log_level);
             crate::syscalls::set_trace(spec.strace);
+            if let Err(e) = resources::apply(spec.container.resources.clone()) {
+                crate::warn!("the container's limits are not set: {}", e.name());
+            }
             let _ = SPEC.set(spec);
         }
         Err(_) => panic!("the launch specification does not decode"),

@@ -51,7 +51,7 @@ pub fn prepare(command: u64, spec: &ProcessSpec) -> core::result::Result<Prepare
     let running = process::find_group(1).is_some_and(|init| init.life() == process::Life::Alive);
     let root = boot::root().filter(|_| running && boot::started());
     let root = root.ok_or_else(|| refuse(Errno::ESRCH, "container not running"))?;
-    let pid = process::allocate_pid().map_err(|e| refuse(e, "the process"))?;
+    let pid = process::allocate_pid_from_outside().map_err(|e| refuse(e, "the process"))?;
     let group = ThreadGroup::new(pid, None, Arc::new(SigHandlers::new()), linux_raw_sys::general::SIGCHLD);
     let loaded = boot::load_process(root, spec, &group).and_then(|loaded| {
         group

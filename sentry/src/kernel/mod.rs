@@ -16,6 +16,7 @@ pub mod oom;
 pub mod process;
 pub mod random;
 pub mod reclaim;
+pub mod resources;
 pub mod rseq;
 pub mod run;
 pub mod sched;

@@ -2,12 +2,12 @@
 
 use super::process::{self, Life, ThreadGroup};
 use super::signal::{self, SigInfo};
-use super::{sched, wait};
+use super::{reclaim, sched, wait};
 use crate::fs::memfs;
 use crate::mm::frames::{self, FrameRef};
-use crate::sync::SpinLock;
+use crate::sync::{Events, SpinLock};
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// How long a process that was killed gets to give its memory back before the next is chosen, ns.
 const PATIENCE_NS: u64 = 2 * crate::time::NS;
@@ -23,7 +23,20 @@ struct Victim {
     since: u64,
 }
 
+/// Times that memory was short, and processes that were killed for it.
+static SHORTAGES: AtomicU64 = AtomicU64::new(0);
+static KILLS: AtomicU64 = AtomicU64::new(0);
 static VICTIM: SpinLock<Option<Victim>> = SpinLock::new(None);
+
+/// How often memory was short, even after a look for what can be given back.
+pub fn shortages() -> u64 {
+    SHORTAGES.load(Ordering::Relaxed)
+}
+
+/// Processes that were killed for want of memory.
+pub fn kills() -> u64 {
+    KILLS.load(Ordering::Relaxed)
+}
 
 /// Whether the running task may wait for memory: not one that is dying itself.
 pub fn may_wait() -> bool {
@@ -38,6 +51,7 @@ pub fn relieve() {
     if room() || memfs::shrink_all() != 0 {
         return;
     }
+    SHORTAGES.fetch_add(1, Ordering::Relaxed);
     // What a process had that has just ended may not be free yet: an idle vCPU has its tables loaded, or frames wait for
     // their grace period.
     for _ in 0..MOMENTS {
@@ -60,9 +74,12 @@ pub fn relieve_by_force() {
     });
     if !dying && let Some(group) = largest() {
         crate::warn!("out of memory: process {} is killed", group.pid);
+        KILLS.fetch_add(1, Ordering::Relaxed);
         *VICTIM.lock() = Some(Victim { group: Arc::downgrade(&group), since: now });
         let _ = signal::send_group(&group, SigInfo::kernel(signal::SIGKILL));
         group.start_exit(signal::SIGKILL as i32);
+        // The control task tells of it.
+        reclaim::WANTED.wake(Events::IN);
     }
     wait_a_moment();
 }

@@ -118,6 +118,29 @@ static CPUS: [CpuSched; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
+/// vCPUs that tasks run on: the first ones. The others stay idle; a change of what the container may use brings them in.
+static ONLINE: AtomicUsize = AtomicUsize::new(MAX_CPUS);
+
+/// Number of vCPUs that tasks run on, which is that of the CPUs that programs see.
+pub fn online() -> usize {
+    ONLINE.load(Ordering::Relaxed).min(cpu::count())
+}
+
+/// A bit for each of them.
+pub fn online_mask() -> u64 {
+    let n = online();
+    if n >= 64 { u64::MAX } else { (1 << n) - 1 }
+}
+
+/// Lets tasks run on the first `n` vCPUs only, or on all that there are. Tasks leave the others with the next event there.
+pub fn set_online(n: usize) {
+    let before = ONLINE.swap(n.max(1), Ordering::SeqCst);
+    if before != n {
+        let me = cpu::id();
+        (0..cpu::count()).filter(|other| *other != me).for_each(port::kick);
+    }
+}
+
 /// Tasks that were switched in since boot.
 pub static SWITCHES: AtomicU64 = AtomicU64::new(0);
 static IDLE_CPUS: AtomicUsize = AtomicUsize::new(0);
@@ -187,16 +210,11 @@ pub fn affinity_changed(task: &Arc<Task>) {
 
 fn enqueue(task: Arc<Task>) {
     let me = cpu::id();
-    let affinity = task.sched.affinity.load(Ordering::Relaxed);
-    let target = if affinity & (1 << me) != 0 {
+    let target = if may_run(&task, me) {
         me
     } else {
         let last = task.sched.last_cpu.load(Ordering::Relaxed) as usize;
-        if affinity & (1 << last) != 0 {
-            last
-        } else {
-            (0..cpu::count()).find(|c| affinity & (1 << c) != 0).unwrap_or(me)
-        }
+        if may_run(&task, last) { last } else { (0..cpu::count()).find(|c| may_run(&task, *c)).unwrap_or(me) }
     };
     let queue = &CPUS[target];
     let length = {
@@ -311,8 +329,9 @@ fn pick() -> Option<Arc<Task>> {
 
 /// Whether a task may run on a vCPU: by its affinity, which may name none that is there any more.
 fn may_run(task: &Task, cpu: usize) -> bool {
-    let affinity = task.sched.affinity.load(Ordering::Relaxed);
-    affinity & (1 << cpu) != 0 || affinity & ((1 << cpu::count()) - 1) == 0
+    let online = online_mask();
+    let affinity = task.sched.affinity.load(Ordering::Relaxed) & online;
+    (if affinity == 0 { online } else { affinity }) & (1 << cpu) != 0
 }
 
 /// Whether a task waits that this vCPU may run.
@@ -499,7 +518,7 @@ pub fn any_idle() -> bool {
 
 fn kick_idle() {
     let me = cpu::id();
-    if let Some(cpu) = (0..cpu::count()).find(|c| *c != me && CPUS[*c].idle.load(Ordering::SeqCst)) {
+    if let Some(cpu) = (0..online()).find(|c| *c != me && CPUS[*c].idle.load(Ordering::SeqCst)) {
         port::kick(cpu);
     }
 }
@@ -533,9 +552,9 @@ pub fn arm_for(deadline: u64) {
     }
 }
 
-/// Time that all vCPUs spent idle, ns.
+/// Time that the vCPUs which tasks run on spent idle, ns.
 pub fn idle_ns() -> u64 {
-    CPUS.iter().take(cpu::count()).map(|c| c.idle_ns.load(Ordering::Relaxed)).sum()
+    CPUS.iter().take(online()).map(|c| c.idle_ns.load(Ordering::Relaxed)).sum()
 }
 
 /// Tasks that run or wait to.

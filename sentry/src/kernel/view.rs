@@ -123,10 +123,9 @@ fn describe(group: &Arc<ThreadGroup>, task: Option<&Arc<Task>>, whole: bool) -> 
     info
 }
 
-/// A bit for each vCPU.
+/// A bit for each CPU that programs see.
 pub fn cpu_mask() -> u64 {
-    let n = crate::arch::cpu::count();
-    if n >= 64 { u64::MAX } else { (1 << n) - 1 }
+    sched::online_mask()
 }
 
 impl Kernel for View {
@@ -222,7 +221,7 @@ impl Kernel for View {
     }
 
     fn system(&self) -> SystemInfo {
-        let n = crate::arch::cpu::count();
+        let n = sched::online();
         let idle = sched::idle_ns() / n as u64;
         let up = crate::time::boottime_ns().saturating_sub(boot::BOOT_NS.load(Ordering::Relaxed));
         let times = CpuTimes { user_ns: up.saturating_sub(idle), system_ns: 0, idle_ns: idle };

@@ -24,12 +24,20 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 static PHYSMAP: AtomicU64 = AtomicU64::new(0);
 static USED_FRAMES: AtomicUsize = AtomicUsize::new(0);
+/// Noted where a chunk is used for the first time, which is where there is no free one.
+static PEAK_FRAMES: AtomicUsize = AtomicUsize::new(0);
 static TOTAL_FRAMES: AtomicUsize = AtomicUsize::new(0);
 static CONFIG: Once<Config> = Once::new();
 
+/// Most frames that may be had of the host.
+static LIMIT_FRAMES: AtomicUsize = AtomicUsize::new(0);
+/// Most frames that may be in use, where that is less than those that there are: the limit was set later.
+static CEILING: AtomicUsize = AtomicUsize::new(usize::MAX);
+
 struct Config {
     split: bool,
-    limit_frames: usize,
+    /// Bytes of the machine that are no frames for use: the image, and what is kept for the sentry.
+    fixed: u64,
     /// Bytes that are kept for the sentry alone.
     emergency: u64,
     grow: fn(u64, Zone) -> Option<Extent>,
@@ -38,12 +46,39 @@ struct Config {
 
 /// Sets the allocator up. `split`: the zones are separate memory (`systrap`); `grow` asks the host for an extent, must
 /// not allocate, and is followed by `grown` once the extent is in use.
-pub fn init(physmap: u64, split: bool, limit: u64, grow: fn(u64, Zone) -> Option<Extent>, grown: fn()) {
+/// `taken` of the `limit` bytes of the machine are in use before.
+pub fn init(
+    physmap: u64,
+    split: bool,
+    limit: u64,
+    taken: u64,
+    grow: fn(u64, Zone) -> Option<Extent>,
+    grown: fn(),
+) {
     PHYSMAP.store(physmap, Ordering::Relaxed);
-    let emergency = (limit / 32).clamp(4 << 20, 32 << 20) & !(HUGE_PAGE_SIZE - 1);
-    let limit_frames = (limit.saturating_sub(emergency) / PAGE_SIZE) as usize;
-    let _ = CONFIG.set(Config { split, limit_frames, emergency, grow, grown });
+    let emergency = (limit.saturating_sub(taken) / 32).clamp(4 << 20, 32 << 20) & !(HUGE_PAGE_SIZE - 1);
+    let fixed = taken + emergency;
+    LIMIT_FRAMES.store((limit.saturating_sub(fixed) / PAGE_SIZE) as usize, Ordering::Relaxed);
+    let _ = CONFIG.set(Config { split, fixed, emergency, grow, grown });
 }
+
+/// Limits the machine to `bytes` from now on, more or fewer than before. Returns `false`, and changes nothing, where
+/// more than that is in use.
+pub fn set_limit(bytes: u64) -> bool {
+    let fixed = CONFIG.get().map_or(0, |c| c.fixed);
+    let frames = (bytes.saturating_sub(fixed) / PAGE_SIZE) as usize;
+    let before = CEILING.swap(frames, Ordering::SeqCst);
+    // What is taken from here on keeps to it.
+    if USED_FRAMES.load(Ordering::SeqCst) + SPARE > frames {
+        CEILING.store(before, Ordering::SeqCst);
+        return false;
+    }
+    LIMIT_FRAMES.store(frames, Ordering::SeqCst);
+    true
+}
+
+/// Frames that must be left to set a limit: with fewer nothing would run on.
+const SPARE: usize = 256;
 
 /// Adds memory. Metadata is made when a chunk of 2 MiB is first used. Part of a chunk at either end is left out,
 /// except that the boot extent's first chunk may begin anywhere.
@@ -62,10 +97,17 @@ pub fn gpa_of(va: *const u8) -> u64 {
     va.expose_provenance() as u64 - PHYSMAP.load(Ordering::Relaxed)
 }
 
+/// Most frames that were in use at once, to within 2 MiB.
+pub fn peak() -> usize {
+    let used = USED_FRAMES.load(Ordering::Relaxed);
+    PEAK_FRAMES.fetch_max(used, Ordering::Relaxed).max(used)
+}
+
 /// Frames in use and frames that there are, the part that was not asked of the host yet included.
 pub fn usage() -> (usize, usize) {
-    let limit = CONFIG.get().map_or(0, |c| c.limit_frames);
-    (USED_FRAMES.load(Ordering::Relaxed), limit.max(TOTAL_FRAMES.load(Ordering::Relaxed)))
+    let limit = LIMIT_FRAMES.load(Ordering::Relaxed);
+    let there = limit.max(TOTAL_FRAMES.load(Ordering::Relaxed));
+    (USED_FRAMES.load(Ordering::Relaxed), there.min(CEILING.load(Ordering::Relaxed)))
 }
 
 /// Free frames below which memory is short.
@@ -330,7 +372,7 @@ fn ensure_init() {
         let layout = std::alloc::Layout::from_size_align(LEN, HUGE_PAGE_SIZE as usize).expect("layout");
         // SAFETY: the layout is not empty; the arena is never freed.
         let arena = unsafe { std::alloc::alloc_zeroed(layout) };
-        init(arena.expose_provenance() as u64, false, LEN as u64, |_, _| None, || {});
+        init(arena.expose_provenance() as u64, false, LEN as u64, 0, |_, _| None, || {});
         // Frame 0 is never used.
         add_extent(Extent { gpa: PAGE_SIZE, len: LEN as u64 - PAGE_SIZE, zone: Zone::Kernel as u64 });
     });

@@ -4,8 +4,7 @@ use super::Args;
 use crate::errno::{Errno, Result};
 use crate::kernel::cred::cap;
 use crate::kernel::task::CurrentTask;
-use crate::kernel::{boot, process, random, uts};
-use crate::mm::frames;
+use crate::kernel::{boot, process, random, resources, uts};
 use core::sync::atomic::Ordering;
 
 /// uname(2)
@@ -49,12 +48,12 @@ pub fn setdomainname(task: &CurrentTask, args: &Args) -> Result<u64> {
 
 /// sysinfo(2)
 pub fn sysinfo(task: &CurrentTask, args: &Args) -> Result<u64> {
-    let (used, total) = frames::usage();
+    let (used, total) = resources::memory();
     let mut out = [0u64; 14];
     out[0] =
         crate::time::boottime_ns().saturating_sub(boot::BOOT_NS.load(Ordering::Relaxed)) / crate::time::NS;
-    out[4] = total as u64 * abi::PAGE_SIZE;
-    out[5] = total.saturating_sub(used) as u64 * abi::PAGE_SIZE;
+    out[4] = total;
+    out[5] = total.saturating_sub(used);
     out[10] = (process::task_count() as u64).min(u64::from(u16::MAX));
     // mem_unit
     out[13] = 1;

@@ -8,7 +8,7 @@ use super::state::{Ctx, FsState};
 use super::{FdTable, OpenFile};
 use crate::errno::{Errno, Result};
 use crate::fs::memfs::{MemFs, Options};
-use crate::fs::{self, bind, dev, hostfs::HostLower, stream, tty};
+use crate::fs::{self, bind, cgroup, dev, hostfs::HostLower, stream, tty};
 use crate::host::streams;
 use crate::kernel::cred::Cred;
 use abi::spec::{ContainerSpec, MountSource, MountSpec, ProcessSpec, StreamKind};
@@ -95,6 +95,33 @@ fn ensure(ctx: &Ctx, path: &[u8], dir: bool) -> Result<Path> {
     ctx.lookup(path)
 }
 
+/// Mounts control groups of version 1 the usual way: a directory of links and, for each hierarchy, a mount.
+fn add_cgroups(ctx: &Ctx, ns: &MountNs, spec: &MountSpec) -> Result<()> {
+    cgroup::use_version_1();
+    let internal = |fstype: &str| MountSource::Internal { fstype: fstype.into() };
+    let mut options: Vec<String> = spec.options.iter().filter(|o| *o != "ro").cloned().collect();
+    let mut top = MountSpec { source: internal("tmpfs"), ..spec.clone() };
+    top.options = options.clone();
+    top.options.push("mode=755".into());
+    add_mount(ctx, ns, &top)?;
+    for (name, controllers) in cgroup::HIERARCHIES {
+        let mut group = MountSpec { source: internal("cgroup"), ..spec.clone() };
+        group.destination = format!("{}/{name}", spec.destination);
+        options.push(controllers.join(","));
+        group.options = options.clone();
+        options.pop();
+        let at = ensure(ctx, group.destination.as_bytes(), true)?;
+        let sb = make_fs(&group)?;
+        let root = sb.root.clone();
+        ns.attach(&Mount::new(sb, root, b"cgroup", mount_flags(&group)), &at)?;
+        for controller in controllers.iter().filter(|controller| **controller != name) {
+            let link = format!("{}/{controller}", spec.destination);
+            namei::make(ctx, ctx.root.clone(), link.as_bytes(), Create::Symlink(name.as_bytes()), 0o777)?;
+        }
+    }
+    Ok(())
+}
+
 fn add_mount(ctx: &Ctx, ns: &MountNs, spec: &MountSpec) -> Result<()> {
     let sb = make_fs(spec)?;
     let root = sb.root.clone();
@@ -177,7 +204,11 @@ pub fn build_root(spec: &ContainerSpec) -> core::result::Result<Arc<FsState>, (E
         let mut early = mount.clone();
         early.readonly = false;
         early.options.retain(|o| o != "ro");
-        add_mount(&ctx, &ns, &early).map_err(mounting(mount))?;
+        let added = match &mount.source {
+            MountSource::Internal { fstype } if fstype == "cgroup" => add_cgroups(&ctx, &ns, &early),
+            _ => add_mount(&ctx, &ns, &early),
+        };
+        added.map_err(mounting(mount))?;
     }
     populate_dev(&ctx).map_err(what("making the devices of /dev".into()))?;
     if spec.process.terminal {
@@ -188,6 +219,12 @@ pub fn build_root(spec: &ContainerSpec) -> core::result::Result<Arc<FsState>, (E
         if flags & c::MS_RDONLY != 0 {
             let at = ctx.lookup(mount.destination.as_bytes()).map_err(mounting(mount))?;
             at.mnt.set_flags(flags);
+            if matches!(&mount.source, MountSource::Internal { fstype } if fstype == "cgroup") {
+                for (name, _) in cgroup::HIERARCHIES {
+                    let path = format!("{}/{name}", mount.destination);
+                    ctx.lookup(path.as_bytes()).map_err(mounting(mount))?.mnt.set_flags(flags);
+                }
+            }
         }
     }
     for path in &spec.readonly_paths {

@@ -22,7 +22,8 @@ pub(super) extern "C" fn start(info: *const BootInfo, cpu: u64) -> ! {
             info.physmap,
             kind == PlatformKind::Systrap,
             // What lies below the first free address counts for the host.
-            info.memory_limit.saturating_sub(info.free_gpa),
+            info.memory_limit,
+            info.free_gpa,
             grow,
             pgtable::extent_added,
         );

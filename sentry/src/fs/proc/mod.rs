@@ -4,6 +4,7 @@ mod pid;
 pub mod sysctl;
 mod system;
 
+use super::cgroup;
 use super::synth::{self, Dir, Entry, Fixed, Synth};
 use crate::errno::{Errno, Result};
 use crate::vfs::Ctx;
@@ -81,7 +82,7 @@ pub fn new() -> Arc<SuperBlock> {
         .fixed("modules", "")
         .fixed("interrupts", "")
         .fixed("softirqs", "")
-        .fixed("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n")
+        .text("cgroups", cgroup::controllers)
         .fixed("consoles", "")
         .fixed("crypto", "")
         .fixed("misc", "")

@@ -7,6 +7,7 @@ mod status;
 
 use super::number;
 use crate::errno::{Errno, Result};
+use crate::fs::cgroup;
 use crate::fs::synth::{Dir, Entry, Leads, Synth, Text};
 use crate::kernel::cred::cap;
 use crate::mm::io::Sink;
@@ -260,7 +261,7 @@ fn make(of: Of, name: &str) -> Option<Synth> {
     let private = |f: fn(Of) -> Result<Vec<u8>>| Synth::file(0o400, Show(of, f));
     Some(match name {
         "auxv" => private(|o| o.may_inspect().map(|_| kernel().auxv(o.tid))),
-        "cgroup" => plain(|_| Ok(b"0::/\n".to_vec())),
+        "cgroup" => plain(|_| Ok(cgroup::of_process())),
         "cmdline" => plain(cmdline),
         "comm" => Synth::file(
             0o644,

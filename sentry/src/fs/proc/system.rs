@@ -1,7 +1,7 @@
 //! Files of proc(5) about the whole sandbox.
 
 use crate::fs::synth::Fixed;
-use crate::mm::frames;
+use crate::kernel::resources;
 use crate::time::NS;
 use crate::vfs::hooks::kernel;
 use alloc::format;
@@ -19,8 +19,8 @@ pub fn ticks(ns: u64) -> u64 {
 
 /// Kilobytes used and there.
 pub fn memory_kb() -> (u64, u64) {
-    let (used, total) = frames::usage();
-    (used as u64 * 4, total as u64 * 4)
+    let (used, total) = resources::memory();
+    (used / 1024, total / 1024)
 }
 
 /// meminfo.
@@ -160,11 +160,13 @@ pub fn version() -> Vec<u8> {
 
 /// vmstat.
 pub fn vmstat() -> Vec<u8> {
-    let (used, total) = frames::usage();
+    let (used, total) = resources::memory();
+    let (used, total) = (used / abi::PAGE_SIZE, total / abi::PAGE_SIZE);
     format!(
         "nr_free_pages {}\nnr_anon_pages {used}\nnr_file_pages 0\nnr_mapped 0\nnr_dirty 0\nnr_writeback 0\npgpgin 0\n\
-         pgpgout 0\npswpin 0\npswpout 0\npgfault 0\npgmajfault 0\noom_kill 0\n",
-        total.saturating_sub(used)
+         pgpgout 0\npswpin 0\npswpout 0\npgfault 0\npgmajfault 0\noom_kill {}\n",
+        total.saturating_sub(used),
+        crate::kernel::oom::kills()
     )
     .into_bytes()
 }
@@ -172,7 +174,9 @@ pub fn vmstat() -> Vec<u8> {
 /// filesystems.
 pub fn filesystems() -> Vec<u8> {
     let mut out = String::new();
-    for name in ["sysfs", "tmpfs", "ramfs", "proc", "devtmpfs", "devpts", "mqueue", "cgroup2", "overlay"] {
+    for name in
+        ["sysfs", "tmpfs", "ramfs", "proc", "devtmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay"]
+    {
         let _ = writeln!(out, "nodev\t{name}");
     }
     out.into_bytes()

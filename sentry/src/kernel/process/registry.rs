@@ -7,7 +7,7 @@ use crate::sync::SpinLock;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Every process and task, by id.
 pub(super) struct Tree {
@@ -19,6 +19,10 @@ pub(super) struct Tree {
 pub(super) static TREE: SpinLock<Tree> =
     SpinLock::new(Tree { groups: BTreeMap::new(), tasks: BTreeMap::new(), next: 1 });
 
+/// Most tasks.
+static TASK_LIMIT: AtomicUsize = AtomicUsize::new(MAX_TASKS);
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
 /// Forks since boot, for /proc/stat.
 pub static FORKS: AtomicU64 = AtomicU64::new(0);
 
@@ -27,8 +31,33 @@ pub static FORKS: AtomicU64 = AtomicU64::new(0);
 /// # Errors
 /// EAGAIN where there are too many tasks.
 pub fn allocate_pid() -> Result<u32> {
+    take_pid(TASK_LIMIT.load(Ordering::Relaxed))
+}
+
+/// The same for a process that is put into the container from outside, to which its limit of tasks does not apply, as
+/// pids(5) of control groups has it.
+///
+/// # Errors
+/// EAGAIN where there are too many tasks for the sentry.
+pub fn allocate_pid_from_outside() -> Result<u32> {
+    take_pid(MAX_TASKS)
+}
+
+/// Limits the number of tasks; `None` for as many as the sentry can have.
+pub fn set_task_limit(limit: Option<u64>) {
+    let limit = limit.map_or(MAX_TASKS, |n| usize::try_from(n).unwrap_or(MAX_TASKS).min(MAX_TASKS));
+    TASK_LIMIT.store(limit, Ordering::Relaxed);
+}
+
+/// Tasks that the limit has refused.
+pub fn refused_tasks() -> u64 {
+    REFUSED.load(Ordering::Relaxed)
+}
+
+fn take_pid(limit: usize) -> Result<u32> {
     let mut tree = TREE.lock();
-    if tree.tasks.len() >= MAX_TASKS {
+    if tree.tasks.len() >= limit {
+        REFUSED.fetch_add(1, Ordering::Relaxed);
         return Err(Errno::EAGAIN);
     }
     FORKS.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! vCPUs without a task: the idle loop, and the address space that a vCPU may still have loaded.
 
 use super::{
-    CPUS, IDLE_CPUS, arm, finish_switch, has_work, leave_to, pick, start_running, this, timer_fired,
+    CPUS, IDLE_CPUS, arm, finish_switch, has_work, leave_to, online, pick, start_running, this, timer_fired,
 };
 use crate::arch::{cpu, port};
 use crate::kernel::{events, freeze, reclaim, timer};
@@ -75,11 +75,13 @@ pub fn idle_loop() -> ! {
         release_space();
         reclaim::look();
         cpu.idle.store(true, Ordering::SeqCst);
-        IDLE_CPUS.fetch_add(1, Ordering::SeqCst);
+        // One that no task may run on is none that could take some.
+        let counted = usize::from(cpu::id() < online());
+        IDLE_CPUS.fetch_add(counted, Ordering::SeqCst);
         let start = crate::time::monotonic_ns();
         arm();
         let fired = port::idle(|| has_work(cpu::id()) || events::pending() || freeze::requested());
-        IDLE_CPUS.fetch_sub(1, Ordering::SeqCst);
+        IDLE_CPUS.fetch_sub(counted, Ordering::SeqCst);
         cpu.idle.store(false, Ordering::SeqCst);
         let now = crate::time::monotonic_ns();
         cpu.idle_ns.fetch_add(now.saturating_sub(start), Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! The buddy allocator: free blocks of each zone, and the metadata of frames.
 
-use super::{CONFIG, TOTAL_FRAMES, USED_FRAMES, physmap};
+use super::{CEILING, CONFIG, LIMIT_FRAMES, PEAK_FRAMES, TOTAL_FRAMES, USED_FRAMES, physmap};
 use crate::sync::SpinLock;
 use abi::boot::{Extent, Zone};
 use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
@@ -205,6 +205,7 @@ fn activate(pool_index: usize, start: u64, stop: u64) -> bool {
     if chunk >= MAX_CHUNKS {
         return false;
     }
+    PEAK_FRAMES.fetch_max(USED_FRAMES.load(Ordering::Relaxed), Ordering::Relaxed);
     let bytes = (CHUNK_FRAMES * size_of::<Meta>()) as u64;
     let mut first = start;
     // Metadata lies in kernel memory that is in use already, so that chunks stay whole and can serve 2 MiB blocks;
@@ -304,6 +305,9 @@ fn alloc_with(zone: Zone, frames: u32, take: impl Fn(&mut Pool) -> Option<u32>) 
         USED_FRAMES.fetch_add(frames as usize, Ordering::Relaxed);
         Some((u64::from(frame) * PAGE_SIZE, clean))
     };
+    if USED_FRAMES.load(Ordering::Relaxed) + frames as usize > CEILING.load(Ordering::Relaxed) {
+        return None;
+    }
     loop {
         let own = take(&mut POOLS[index].lock());
         if let Some(frame) = own {
@@ -395,12 +399,13 @@ fn grow(zone: Zone) -> Option<()> {
     if total != before {
         return Some(());
     }
-    if total >= config.limit_frames {
+    let limit = LIMIT_FRAMES.load(Ordering::Relaxed);
+    if total >= limit {
         return None;
     }
     // Doubling keeps the number of slots small; a slot costs the host kernel 1.85 KiB a MiB (pvm).
     let want = (total as u64 * PAGE_SIZE).clamp(32 << 20, 512 << 20);
-    let left = ((config.limit_frames - total) as u64 * PAGE_SIZE).next_multiple_of(HUGE_PAGE_SIZE);
+    let left = ((limit - total) as u64 * PAGE_SIZE).next_multiple_of(HUGE_PAGE_SIZE);
     let extent = (config.grow)(want.min(left) & !(HUGE_PAGE_SIZE - 1), zone)?;
     add_extent(extent);
     drop(guard);
