@@ -1,6 +1,7 @@
 //! clone(2), clone3(2), fork(2), vfork(2).
 
 use super::process::{self, ThreadGroup};
+use super::ptrace;
 use super::signal::SigHandlers;
 use super::task::{CurrentTask, Task, TaskParts, VforkWait};
 use crate::arch::fpu;
@@ -8,6 +9,9 @@ use crate::errno::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
+use linux_raw_sys::ptrace::{
+    PTRACE_EVENT_CLONE, PTRACE_EVENT_FORK, PTRACE_EVENT_VFORK, PTRACE_EVENT_VFORK_DONE,
+};
 
 /// Namespace flags: the sandbox is one of each kind, further ones are not there yet.
 const NAMESPACES: u64 = c::CLONE_NEWPID as u64
@@ -96,6 +100,16 @@ pub fn clone(current: &CurrentTask, args: &CloneArgs) -> Result<u64> {
         let _ = mm.write_bytes(args.child_tid, &tid.to_le_bytes());
     }
     process::register_task(&child);
+    let event = if has(args, c::CLONE_UNTRACED) {
+        None
+    } else if has(args, c::CLONE_VFORK) {
+        Some(PTRACE_EVENT_VFORK)
+    } else if thread || args.exit_signal != c::SIGCHLD {
+        Some(PTRACE_EVENT_CLONE)
+    } else {
+        Some(PTRACE_EVENT_FORK)
+    };
+    ptrace::new_task(current, &child, event, has(args, c::CLONE_PTRACE));
     let mut ctx = (**current.ctx()).clone();
     ctx.rax = 0;
     ctx.vector = 0;
@@ -103,8 +117,12 @@ pub fn clone(current: &CurrentTask, args: &CloneArgs) -> Result<u64> {
         ctx.rsp = args.stack;
     }
     child.start_program(ctx);
+    if let Some(event) = event {
+        ptrace::event(current, event, u64::from(tid));
+    }
     if let Some(wait) = vfork {
         wait.wait(current);
+        ptrace::event(current, PTRACE_EVENT_VFORK_DONE, u64::from(tid));
     }
     Ok(u64::from(tid))
 }

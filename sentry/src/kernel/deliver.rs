@@ -1,6 +1,7 @@
 //! What happens before a program goes on: its end, stops, and signals to its handlers.
 
 use super::exit;
+use super::ptrace;
 use super::signal::{self, AltStack, DefaultAction, SIG_DFL, SIG_IGN, SigAction, SigInfo, bit};
 use super::task::{CurrentTask, Task};
 use super::wait;
@@ -57,12 +58,23 @@ pub fn handle(current: &CurrentTask) {
             exit::exit_task(current, status);
             return;
         }
-        if current.group.stop_wanted() {
+        if current.traced() {
+            ptrace::attend(current);
+            if current.group.exiting() || current.killed() {
+                continue;
+            }
+        } else if current.group.stop_wanted() {
             stay_stopped(current);
             continue;
         }
         let blocked = current.signals.lock().blocked;
-        let Some(info) = current.take_signal(!blocked) else { break };
+        let Some(mut info) = current.take_signal(!blocked) else { break };
+        if current.traced() {
+            match ptrace::filter_signal(current, info) {
+                Some(kept) => info = kept,
+                None => continue,
+            }
+        }
         if deliver(current, info) {
             return;
         }
@@ -83,7 +95,8 @@ pub fn handle(current: &CurrentTask) {
 
 fn stay_stopped(current: &CurrentTask) {
     let group = current.group.clone();
-    let go_on = || (!group.stop_wanted() || group.exiting() || current.killed()).then_some(());
+    let go_on =
+        || (!group.stop_wanted() || group.exiting() || current.killed() || current.traced()).then_some(());
     wait::wait_uninterruptible(&group.change_queue, go_on);
 }
 

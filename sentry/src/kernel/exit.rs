@@ -2,18 +2,25 @@
 
 use super::futex;
 use super::process::{self, Life, ThreadGroup, Usage};
+use super::ptrace;
+use super::signal::{self, SigInfo};
 use super::task::CurrentTask;
 use super::wait::{self};
 use crate::errno::{Errno, Result};
 use crate::sync::Events;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
+use linux_raw_sys::ptrace::PTRACE_EVENT_EXIT;
 
 /// Ends the running task. `status`: wait status that counts where it is its process's last.
 pub fn exit_task(current: &CurrentTask, status: i32) {
     if current.ended.replace(true) {
         return;
+    }
+    if status & 0x7f != c::SIGKILL as i32 {
+        ptrace::event(current, PTRACE_EVENT_EXIT, u64::from(status as u32));
     }
     let group = current.group.clone();
     group.set_exit_status(status);
@@ -24,10 +31,24 @@ pub fn exit_task(current: &CurrentTask, status: i32) {
     let tid = current.tid();
     group.ended.lock().add(&current.usage());
     let last = group.remove_task(tid);
+    if current.traced() {
+        let executes = group.exec_by.load(Ordering::SeqCst) != 0;
+        if tid == group.pid && !last && !executes {
+            *group.traced_leader.lock() = current.arc();
+        } else {
+            let status = if tid == group.pid { group.exit_status() } else { status };
+            ptrace::ended(current.task(), status, tid == group.pid && !last);
+        }
+    }
     if tid != group.pid {
         process::forget_task(tid);
     }
     if last {
+        let leader = group.traced_leader.lock().take();
+        if let Some(leader) = leader {
+            ptrace::ended(&leader, group.exit_status(), false);
+        }
+        ptrace::tracer_ended(&group);
         group.clear_timers(true);
         if group.sid() == group.pid {
             crate::fs::tty::session_ended(group.sid());
@@ -56,6 +77,8 @@ fn kill_everyone(init: &Arc<ThreadGroup>) {
     let others =
         || process::all_groups().into_iter().filter(|g| !Arc::ptr_eq(g, init) && g.life() == Life::Alive);
     for group in others() {
+        // The signal too: it ends stops for a tracer.
+        let _ = signal::send_group(&group, SigInfo::kernel(c::SIGKILL));
         group.start_exit(c::SIGKILL as i32);
     }
     wait::wait_uninterruptible(&init.child_queue, || {
@@ -89,6 +112,46 @@ pub struct Found {
     pub usage: Usage,
 }
 
+/// A change of a task that the process traces. `any`: whether there is one that fits.
+fn traced(group: &Arc<ThreadGroup>, which: Which, options: u32, any: &mut bool) -> Option<Found> {
+    let keep = options & c::WNOWAIT != 0;
+    let tasks: Vec<_> = group.tracees.lock().iter().map(|t| (t.task.clone(), t.dead)).collect();
+    for (task, dead) in tasks {
+        let fits = match which {
+            Which::Any => true,
+            Which::Pid(pid) => task.tid() == pid,
+            Which::Group(pgid) => task.group.pgid() == pgid,
+        };
+        if !fits {
+            continue;
+        }
+        *any = true;
+        let found =
+            |status| Found { pid: task.tid(), uid: task.cred().uid, status, usage: task.usage() };
+        let Some(status) = dead else {
+            let report = task.trace.lock().as_mut().and_then(|t| t.take_report(!keep));
+            match report {
+                Some(status) => return Some(found(status)),
+                None => continue,
+            }
+        };
+        if options & c::WEXITED == 0 {
+            continue;
+        }
+        if !keep {
+            let gone = group.tracees.lock().extract_if(.., |t| Arc::ptr_eq(&t.task, &task)).next();
+            if gone.is_none() {
+                continue;
+            }
+            if task.tid() == task.group.pid {
+                task.group.let_reap();
+            }
+        }
+        return Some(found(status));
+    }
+    None
+}
+
 /// Waits for a child's change as wait4(2) does with these W* options. `None`: WNOHANG, and nothing has changed.
 ///
 /// # Errors
@@ -97,6 +160,10 @@ pub fn wait_child(current: &CurrentTask, which: Which, options: u32) -> Result<O
     let group = current.group.clone();
     let look = || -> Option<Result<Option<Found>>> {
         let mut any = false;
+        let keep = options & c::WNOWAIT != 0;
+        if let Some(found) = traced(&group, which, options, &mut any) {
+            return Some(Ok(Some(found)));
+        }
         for child in group.children() {
             let fits = match which {
                 Which::Any => true,
@@ -108,8 +175,8 @@ pub fn wait_child(current: &CurrentTask, which: Which, options: u32) -> Result<O
                 continue;
             }
             any = true;
-            let keep = options & c::WNOWAIT != 0;
             if options & c::WEXITED != 0
+                && !child.is_held()
                 && let Life::Zombie(status) = child.life()
             {
                 let usage = child.usage();
@@ -118,7 +185,9 @@ pub fn wait_child(current: &CurrentTask, which: Which, options: u32) -> Result<O
                 }
                 continue;
             }
+            let own = child.leader().is_some_and(|t| t.trace.lock().as_ref().is_some_and(|t| t.is_by(&group)));
             if child.life() == Life::Alive
+                && !own
                 && let Some(status) =
                     child.take_report(options & c::WUNTRACED != 0, options & c::WCONTINUED != 0, !keep)
             {

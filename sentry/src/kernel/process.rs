@@ -5,6 +5,7 @@ mod registry;
 use self::registry::TREE;
 pub use self::registry::*;
 
+use super::ptrace::{self, Tracee};
 use super::signal::{self, Pending, SigHandlers, SigInfo, SigSet};
 use super::task::Task;
 use crate::errno::{Errno, Result};
@@ -114,6 +115,12 @@ pub struct ThreadGroup {
     pub children_usage: SpinLock<Usage>,
     /// CLOCK_BOOTTIME at the start, ns.
     pub start_ns: u64,
+    /// Tasks that it traces: ptrace(2).
+    pub tracees: SpinLock<Vec<Tracee>>,
+    /// Its first task, where that is traced and has ended before others.
+    pub traced_leader: SpinLock<Option<Arc<Task>>>,
+    /// Its tracer has to wait for its end before its parent can.
+    held: AtomicBool,
     /// Held while the filters of system calls of its tasks change.
     pub filters: crate::sync::Mutex<()>,
     /// ITIMER_REAL and the others.
@@ -171,6 +178,9 @@ impl ThreadGroup {
             signal_queue: WaitQueue::new(),
             child_queue: WaitQueue::new(),
             change_queue: WaitQueue::new(),
+            tracees: SpinLock::new(Vec::new()),
+            traced_leader: SpinLock::new(None),
+            held: AtomicBool::new(false),
             filters: crate::sync::Mutex::new(()),
             limits: SpinLock::new(limits),
             exiting: AtomicBool::new(false),
@@ -359,9 +369,34 @@ impl ThreadGroup {
         self.stop_signal.load(Ordering::SeqCst) != 0
     }
 
+    /// The signal that stopped it; 0 where it is not to be stopped.
+    pub fn stop_signal(&self) -> u32 {
+        self.stop_signal.load(Ordering::SeqCst)
+    }
+
+    /// Its tracer waits for its end first.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether its tracer has not waited for its end yet.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::SeqCst)
+    }
+
+    /// Its tracer has waited for its end, or is gone: its parent can.
+    pub fn let_reap(&self) {
+        if self.held.swap(false, Ordering::SeqCst)
+            && let Some(parent) = self.parent()
+        {
+            parent.child_queue.wake(Events::IN);
+        }
+    }
+
     /// Stops the process: its tasks stop when they look at their signals.
     pub fn stop(&self, signal: u32) {
         self.stop_signal.store(signal, Ordering::SeqCst);
+        ptrace::stop_changed(self, true);
         for task in self.tasks() {
             task.alert();
         }
@@ -373,7 +408,9 @@ impl ThreadGroup {
 
     /// Ends a stop. `report`: the parent hears of it (SIGCONT).
     pub fn resume(&self, report: bool) {
-        self.stop_signal.store(0, Ordering::SeqCst);
+        if self.stop_signal.swap(0, Ordering::SeqCst) != 0 {
+            ptrace::stop_changed(self, false);
+        }
         if self.stopped.swap(false, Ordering::SeqCst) {
             if report {
                 self.reported.store(2, Ordering::SeqCst);

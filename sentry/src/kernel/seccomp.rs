@@ -182,6 +182,7 @@ pub fn check(current: &CurrentTask, nr: u64, args: &[u64; 6]) -> Verdict {
             if log {
                 report(current, nr, "trapped");
             }
+            current.ctx_mut().rax = nr;
             signal::force(current.task(), sigsys(nr, rip, value));
             Verdict::Skip(None)
         }

@@ -322,7 +322,8 @@ pub fn send_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
     let tasks = group.tasks();
     let blocked_by_all = tasks.iter().all(|t| t.signals.lock().blocked & bit(signal) != 0);
     let awaited = tasks.iter().any(|t| t.signals.lock().waiting & bit(signal) != 0);
-    if ignored(group, signal) && !blocked_by_all && !awaited {
+    let traced = tasks.iter().any(|t| t.traced());
+    if ignored(group, signal) && !blocked_by_all && !awaited && !traced {
         return Ok(());
     }
     if group.is_init() && info.code != c::SI_KERNEL as i32 && protected_init(group, signal) {
@@ -330,6 +331,10 @@ pub fn send_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
     }
     group.pending.lock().add(info)?;
     group.signal_queue.wake(crate::sync::Events::IN);
+    if signal == SIGKILL {
+        // Its tracer cannot keep it.
+        group.change_queue.wake(crate::sync::Events::IN);
+    }
     // One task that does not block it is enough; SIGKILL is for all.
     if signal == SIGKILL {
         for task in &tasks {
@@ -362,7 +367,7 @@ pub fn send_task(task: &Arc<Task>, info: SigInfo) -> Result<()> {
     {
         let mut signals = task.signals.lock();
         let unhandled = signals.blocked & bit(signal) == 0 && signals.waiting & bit(signal) == 0;
-        if ignored(&task.group, signal) && unhandled {
+        if ignored(&task.group, signal) && unhandled && !task.traced() {
             return Ok(());
         }
         if task.group.is_init()
@@ -376,6 +381,7 @@ pub fn send_task(task: &Arc<Task>, info: SigInfo) -> Result<()> {
     }
     task.group.signal_queue.wake(crate::sync::Events::IN);
     if signal == SIGKILL {
+        task.group.change_queue.wake(crate::sync::Events::IN);
         for task in task.group.tasks() {
             task.alert();
         }
@@ -414,7 +420,7 @@ pub fn send_process_group(pgid: u32, info: SigInfo) -> bool {
 impl Task {
     /// Whether a signal waits that the task does not block, or it must end or stop.
     pub fn has_signal(&self) -> bool {
-        if self.group.exiting() || self.group.stop_wanted() || self.killed() {
+        if self.group.exiting() || self.heeds_stop() || self.killed() || self.trace_pending() {
             return true;
         }
         let signals = self.signals.lock();

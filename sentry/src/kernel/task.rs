@@ -2,6 +2,7 @@
 
 use super::cred::Cred;
 use super::process::{self, ThreadGroup, Usage};
+use super::ptrace::Trace;
 use super::sched::SchedState;
 use super::seccomp::Seccomp;
 use super::signal::{self, SigInfo, TaskSignals};
@@ -31,6 +32,10 @@ pub type Entry = Box<dyn FnOnce() + Send>;
 pub mod work {
     /// Filters are asked.
     pub const SECCOMP: u32 = 1;
+    /// It is traced.
+    pub const TRACED: u32 = 2;
+    /// It stops for its tracer at the beginning and end of the call.
+    pub const STOP_AT_CALLS: u32 = 4;
 }
 
 /// A thread.
@@ -92,6 +97,8 @@ pub struct Task {
     pub syscall: AtomicU64,
     /// See [`work`].
     pub work: AtomicU32,
+    /// Its tracer, and what that wants: ptrace(2).
+    pub trace: SpinLock<Option<Box<Trace>>>,
     /// How its system calls are filtered.
     pub seccomp: SpinLock<Seccomp>,
     /// What semaphores get back at its end: SEM_UNDO.
@@ -183,6 +190,7 @@ impl Task {
             restart_clock: AtomicI32::new(0),
             syscall: AtomicU64::new(0),
             work: AtomicU32::new(0),
+            trace: SpinLock::new(None),
             seccomp: SpinLock::new(Seccomp::Disabled),
             undo: SpinLock::new(None),
         }))

@@ -93,7 +93,14 @@ fn describe(group: &Arc<ThreadGroup>, task: Option<&Arc<Task>>, whole: bool) -> 
     };
     let comm = task.comm();
     info.comm = comm[..comm.iter().position(|b| *b == 0).unwrap_or(comm.len())].to_vec();
-    info.state = if group.is_stopped() { b'T' } else { task.sched.letter() as u8 };
+    info.tracer = task.tracer_pid();
+    info.state = if task.trace_stopped() {
+        b't'
+    } else if group.is_stopped() {
+        b'T'
+    } else {
+        task.sched.letter() as u8
+    };
     if let Life::Zombie(status) = group.life() {
         info.state = b'Z';
         info.exit_code = status;

@@ -8,6 +8,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::cred::Cred;
 use crate::kernel::exit;
 use crate::kernel::process;
+use crate::kernel::ptrace;
 use crate::kernel::random;
 use crate::kernel::signal::AltStack;
 use crate::kernel::task::{CurrentTask, Task};
@@ -199,6 +200,7 @@ pub fn exec(current: &CurrentTask, file: Arc<OpenFile>, path: &[u8], strings: St
     let cred = current.cred();
     let loaded = load(&fs, &cred, file, path, strings, stack_limit)?;
     drop((fs, cred));
+    let tid = current.tid();
     end_other_threads(current)?;
     exit::release_memory(current);
     let old = current.replace_mm(loaded.mm.clone());
@@ -215,6 +217,7 @@ pub fn exec(current: &CurrentTask, file: Arc<OpenFile>, path: &[u8], strings: St
     current.group.executed.store(true, Ordering::Relaxed);
     current.group.exit_signal.store(c::SIGCHLD, Ordering::Relaxed);
     finish(current, loaded);
+    ptrace::executed(current, tid);
     Ok(())
 }
 

@@ -303,6 +303,43 @@ impl Mm {
         Ok(())
     }
 
+    /// The frame of a private page as nobody else's, for a debugger to write to whatever the program may do itself.
+    ///
+    /// # Errors
+    /// EFAULT: nothing that can be read is mapped there, or it is shared; ENOMEM.
+    pub fn private_copy(&self, address: u64) -> crate::errno::Result<FrameRef> {
+        let page = address & !(PAGE_SIZE - 1);
+        loop {
+            self.fault(address, AccessKind::Read).map_err(|e| match e {
+                FaultError::NoMemory => Errno::ENOMEM,
+                _ => Errno::EFAULT,
+            })?;
+            let new = alloc(FrameRef::alloc_uninit).map_err(|_| Errno::ENOMEM)?;
+            let inner = self.inner.lock();
+            let vma = inner.vmas.find(page).ok_or(Errno::EFAULT)?;
+            if vma.flags.contains(VmFlags::SHARED) {
+                return Err(Errno::EFAULT);
+            }
+            let old = {
+                let _guard = self.tables.lock();
+                let Some(now) = self.space.lookup(page) else { continue };
+                let old = self.space.frame(&now);
+                // One reference is the entry's, the other is ours.
+                if old.refs() == 2 {
+                    return Ok(old);
+                }
+                new.copy_from(0, &old, 0, PAGE_SIZE as usize);
+                drop(old);
+                self.space.replace(page, new.clone(), rights(vma.prot, true)).map_err(|_| Errno::ENOMEM)?
+            };
+            drop(inner);
+            if let Some(old) = old {
+                quarantine::retire(&self.space, alloc::vec![old]);
+            }
+            return Ok(new);
+        }
+    }
+
     fn grow_stack(&self, inner: &mut MmInner, page: u64) -> Result<(), FaultError> {
         let Some(above) = inner.vmas.next(page) else { return Err(FaultError::NotMapped) };
         if !above.flags.contains(VmFlags::GROWSDOWN)

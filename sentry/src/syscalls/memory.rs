@@ -216,11 +216,7 @@ fn process_vm(task: &CurrentTask, args: &Args, write: bool) -> Result<u64> {
     let local = read_iov(args.u64(1), args.u64(2))?;
     let remote = read_iov(args.u64(3), args.u64(4))?;
     let other = process::find_task(args.u32(0)).ok_or(Errno::ESRCH)?;
-    let (own, target) = (task.cred(), other.cred());
-    let same = [target.uid, target.euid, target.suid].iter().all(|id| *id == own.uid);
-    if !same && !own.has(crate::kernel::cred::cap::SYS_PTRACE) {
-        return Err(Errno::EPERM);
-    }
+    crate::kernel::ptrace::may_access(task, &other)?;
     let mm = other.try_mm()?;
     let mine = task.mm();
     let (from, to, from_iov, to_iov) =

@@ -18,6 +18,7 @@ pub mod pipe;
 pub mod poll;
 pub mod prctl;
 pub mod process;
+pub mod ptrace;
 pub mod read_write;
 pub mod rlimit;
 pub mod sched;
@@ -37,8 +38,13 @@ pub mod wait;
 pub mod xattr;
 
 use crate::errno::{Errno, Result};
+use crate::arch::context::FLAG_TF;
+use crate::kernel::ptrace as tracing;
 use crate::kernel::seccomp as seccomp_rules;
-use crate::kernel::task::CurrentTask;
+use crate::kernel::signal::{self as signal_rules, SigInfo};
+use crate::kernel::task::{CurrentTask, work};
+use linux_raw_sys::general::{SIGTRAP, TRAP_TRACE};
+use linux_raw_sys::ptrace::PTRACE_EVENT_SECCOMP;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The six arguments of a system call.
@@ -85,15 +91,16 @@ pub fn set_trace(on: bool) {
 
 /// Serves the system call that the program has just made.
 pub fn serve(current: &CurrentTask) {
-    let (nr, args) = {
-        let ctx = current.ctx();
-        (ctx.rax, Args(ctx.args()))
-    };
+    let (mut nr, mut args) = call_of(current);
     if crate::mm::frames::low() {
         crate::kernel::oom::relieve();
     }
-    if current.work.load(Ordering::Relaxed) != 0 && !begin(current, nr, &args) {
-        return;
+    let worked = current.work.load(Ordering::Relaxed) != 0;
+    if worked {
+        match begin(current) {
+            Some(call) => (nr, args) = call,
+            None => return end(current),
+        }
     }
     let traced = TRACE.load(Ordering::Relaxed);
     let start = if traced { crate::time::monotonic_ns() } else { 0 };
@@ -120,23 +127,72 @@ pub fn serve(current: &CurrentTask) {
             }
         }
     }
+    drop(ctx);
+    if worked {
+        end(current);
+    }
 }
 
-/// What comes before a call that is filtered. `false`: it is not served, its result stands.
+/// The call that the program makes, as its registers have it.
+fn call_of(current: &CurrentTask) -> (u64, Args) {
+    let ctx = current.ctx();
+    (ctx.error, Args(ctx.args()))
+}
+
+/// What comes before a call that is traced or filtered: the call that is to be served, which a tracer may have changed.
+/// `None`: none is, its result stands.
 #[cold]
-fn begin(current: &CurrentTask, nr: u64, args: &Args) -> bool {
-    match seccomp_rules::check(current, nr, &args.0) {
-        seccomp_rules::Verdict::Allow => true,
-        seccomp_rules::Verdict::Skip(None) => false,
+fn begin(current: &CurrentTask) -> Option<(u64, Args)> {
+    let has = |bits| current.work.load(Ordering::SeqCst) & bits != 0;
+    let wanted = |(nr, args): (u64, Args)| ((nr as i32) >= 0).then_some((nr, args));
+    if has(work::TRACED) {
+        current.ctx_mut().rax = Errno::ENOSYS.as_ret();
+    }
+    if has(work::STOP_AT_CALLS) {
+        tracing::syscall_stop(current, tracing::Kind::Entry);
+        if current.must_die(false) {
+            return None;
+        }
+    }
+    let mut call = wanted(call_of(current))?;
+    if !has(work::SECCOMP) {
+        return Some(call);
+    }
+    let mut verdict = seccomp_rules::check(current, call.0, &call.1.0);
+    if let seccomp_rules::Verdict::Trace(data) = verdict {
+        if !tracing::event(current, PTRACE_EVENT_SECCOMP, u64::from(data)) {
+            current.ctx_mut().rax = Errno::ENOSYS.as_ret();
+            return None;
+        }
+        if current.must_die(false) {
+            return None;
+        }
+        call = wanted(call_of(current))?;
+        // What the tracer has made of it is filtered too; it is not asked twice.
+        verdict = seccomp_rules::check(current, call.0, &call.1.0);
+    }
+    match verdict {
+        seccomp_rules::Verdict::Allow | seccomp_rules::Verdict::Trace(_) => Some(call),
+        seccomp_rules::Verdict::Skip(None) => None,
         seccomp_rules::Verdict::Skip(Some(e)) => {
             current.ctx_mut().rax = e.as_ret();
-            false
+            None
         }
-        // There is no tracer.
-        seccomp_rules::Verdict::Trace(_) => {
-            current.ctx_mut().rax = Errno::ENOSYS.as_ret();
-            false
-        }
+    }
+}
+
+/// What comes after a call that is traced.
+#[cold]
+fn end(current: &CurrentTask) {
+    if current.work.load(Ordering::SeqCst) & work::STOP_AT_CALLS != 0 && !current.ended.get() {
+        tracing::syscall_stop(current, tracing::Kind::Exit);
+    }
+    // A step over the instruction that makes a call ends here.
+    let stepped = current.traced() && current.ctx().rflags & FLAG_TF != 0;
+    if stepped {
+        current.ctx_mut().rflags &= !FLAG_TF;
+        let rip = current.ctx().rip;
+        signal_rules::force(current.task(), SigInfo::fault(SIGTRAP, TRAP_TRACE as i32, rip));
     }
 }
 

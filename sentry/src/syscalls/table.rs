@@ -145,7 +145,7 @@ table! {
     98 "getrusage" Full Some(wait::getrusage), "";
     99 "sysinfo" Full Some(misc::sysinfo), "";
     100 "times" Full Some(wait::times), "";
-    101 "ptrace" Missing None, "";
+    101 "ptrace" Partial Some(ptrace::ptrace), "PTRACE_SYSEMU, PTRACE_SINGLEBLOCK, PTRACE_PEEKSIGINFO and hardware breakpoints are refused";
     102 "getuid" Full Some(ids::getuid), "";
     103 "syslog" Refused Some(misc::not_permitted), "";
     104 "getgid" Full Some(ids::getgid), "";
