@@ -12,6 +12,8 @@ pub struct LaunchSpec {
     pub container: ContainerSpec,
     /// Print each system call to the debug log (`--strace`).
     pub strace: bool,
+    /// Honour set-user-id and set-group-id bits of programs (`--allow-suid`).
+    pub allow_suid: bool,
     /// Lowest severity that goes to the debug log (0 error to 3 debug).
     pub log_level: u8,
 }

@@ -44,6 +44,9 @@ pub struct Global {
     /// Print each system call of the container to the debug log
     #[arg(long, global = true)]
     pub strace: bool,
+    /// Honour set-user-id and set-group-id bits of programs in the container
+    #[arg(long, global = true)]
+    pub allow_suid: bool,
     /// How programs are run
     #[arg(long, global = true, value_enum, default_value_t = Platform::Auto)]
     pub platform: Platform,

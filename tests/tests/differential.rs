@@ -9,6 +9,10 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn compare(name: &str) {
+    compare_with(name, &[]);
+}
+
+fn compare_with(name: &str, options: &[&str]) {
     let root = tempfile::tempdir().expect("a directory");
     for dir in ["tmp", "proc", "dev", "sys"] {
         std::fs::create_dir(root.path().join(dir)).expect("a directory");
@@ -21,7 +25,8 @@ fn compare(name: &str) {
     let native_code = native.status.code().or(native.status.signal().map(|s| 128 + s));
     for platform in platforms() {
         let bundle = Bundle::new(root.path(), &[&format!("/{name}")]).expect("a bundle");
-        let sandboxed = bundle.run(platform, b"", LIMIT).expect("the run in the sandbox");
+        let launch = bundle.launch(platform, &[options, &["run"]].concat()).expect("a command");
+        let sandboxed = finish(launch.command, b"", LIMIT).expect("the run in the sandbox");
         let expected = String::from_utf8_lossy(&native.stdout);
         let got = String::from_utf8_lossy(&sandboxed.stdout);
         let differences: Vec<_> = expected
@@ -42,11 +47,32 @@ fn compare(name: &str) {
     }
 }
 
+#[test]
+fn suid() {
+    compare_with("suid", &["--allow-suid"]);
+}
+
+#[test]
+fn set_user_id_bits_are_ignored_unless_the_sandbox_allows_them() {
+    let root = tempfile::tempdir().expect("a directory");
+    for dir in ["tmp", "proc", "dev", "sys"] {
+        std::fs::create_dir(root.path().join(dir)).expect("a directory");
+    }
+    compile("suid", root.path());
+    for platform in platforms() {
+        let bundle = Bundle::new(root.path(), &["/suid"]).expect("a bundle");
+        let output = bundle.run(platform, b"", LIMIT).expect("the run in the sandbox");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let after = text.split("-- root's as user\n").nth(1).expect("what the program of root shows");
+        assert!(after.starts_with("uid 2000 2000 2000 gid 2000 2000 2000 secure 0"), "{platform}: {text}");
+    }
+}
+
 macro_rules! programs {
     ($($name:ident)*) => { $(#[test] fn $name() { compare(stringify!($name)); })* };
 }
 
 programs!(
     processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink
-    sysv_shm sysv_sem sysv_msg mqueue cputime filters
+    sysv_shm sysv_sem sysv_msg mqueue cputime filters sigio prctls
 );

@@ -31,7 +31,13 @@ pub fn run(global: &Global, options: &Do) -> Result<u8, Error> {
         .filter_map(|name| std::env::var(name).ok().map(|value| format!("{name}={value}")))
         .collect();
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let bundle = Bundle::for_command(&rootfs, &options.command, &env, &cwd, terminal)?;
+    let mut bundle = Bundle::for_command(&rootfs, &options.command, &env, &cwd, terminal)?;
+    if global.allow_suid
+        && let Some(process) = bundle.spec.process_mut()
+    {
+        // The bits would mean nothing with it.
+        process.set_no_new_privileges(Some(false));
+    }
     let id = format!("do-{}", std::process::id());
     let request = Request {
         global,

@@ -153,6 +153,7 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
     let spec = LaunchSpec {
         container: launch.container,
         strace: request.global.strace,
+        allow_suid: request.global.allow_suid,
         log_level: if request.global.debug { 3 } else { 2 },
     };
     let spec = postcard::to_allocvec(&spec)

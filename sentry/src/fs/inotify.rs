@@ -228,6 +228,10 @@ impl FileOps for Inotify {
         if self.state.lock().events.is_empty() { Events::empty() } else { Events::IN | Events::RDNORM }
     }
 
+    fn can_async(&self) -> bool {
+        true
+    }
+
     fn queues<'a>(&'a self, _file: &OpenFile, queues: &mut Queues<'a>) {
         queues.push(&self.queue);
     }

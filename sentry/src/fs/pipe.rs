@@ -421,6 +421,10 @@ impl FileOps for PipeEnd {
         events
     }
 
+    fn can_async(&self) -> bool {
+        true
+    }
+
     fn queues<'a>(&'a self, _file: &OpenFile, queues: &mut Queues<'a>) {
         if self.reads {
             queues.push(&self.pipe.read_queue);

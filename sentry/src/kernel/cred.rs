@@ -46,6 +46,8 @@ pub mod cap {
     pub const SYS_TIME: u32 = 25;
     /// CAP_MKNOD
     pub const MKNOD: u32 = 27;
+    /// CAP_LEASE
+    pub const LEASE: u32 = 28;
     /// CAP_SETFCAP
     pub const SETFCAP: u32 = 31;
     /// Highest capability that Linux 6.x knows (CAP_CHECKPOINT_RESTORE).
@@ -124,26 +126,107 @@ impl Cred {
     }
 }
 
-/// Credentials after execve(2) of a file without set-uid bits or file capabilities: capabilities(7), "Transformation
-/// of capabilities during execve". `None`: they stay as they are.
-pub fn after_exec(old: &Cred) -> Option<Cred> {
+/// What a program's file asks for by its set-user-id and set-group-id bits, and what stands against it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExecRights {
+    /// Owner of a set-user-id file whose bit counts.
+    pub set_uid: Option<u32>,
+    /// Group of a set-group-id file whose bit counts.
+    pub set_gid: Option<u32>,
+    /// The sandbox lets nobody gain capabilities by execve(2) (it runs without `--allow-suid`).
+    pub no_gain: bool,
+    /// Another process shares the root and working directory: it could change them under a privileged program.
+    pub shared: bool,
+}
+
+/// Credentials after execve(2), and whether the program must distrust its environment (AT_SECURE): capabilities(7),
+/// "Transformation of capabilities during execve". Files have no capabilities of their own.
+pub fn after_exec(old: &Cred, rights: &ExecRights) -> (Cred, bool) {
     let mut new = old.clone();
-    let root = old.euid == 0 || old.uid == 0;
+    new.euid = rights.set_uid.unwrap_or(old.euid);
+    new.egid = rights.set_gid.unwrap_or(old.egid);
+    new.permitted = 0;
+    let mut effective = false;
     // SECBIT_NOROOT
-    if root && old.securebits & 1 == 0 {
+    if old.securebits & 1 == 0 && (new.euid == 0 || old.uid == 0) {
         new.permitted = old.inheritable | old.bounding;
-        new.effective = if old.euid == 0 { new.permitted } else { 0 };
-        new.ambient = 0;
-    } else {
-        new.permitted = old.ambient;
-        new.effective = old.ambient;
+        effective = new.euid == 0;
     }
-    // What the task could not do before it cannot do now, whatever the bounding set says.
-    new.permitted &= old.permitted | old.inheritable | old.ambient;
-    new.effective &= new.permitted;
-    new.suid = old.euid;
-    new.sgid = old.egid;
-    new.fsuid = old.euid;
-    new.fsgid = old.egid;
-    (new != *old).then_some(new)
+    let set_id = new.euid != old.uid || new.egid != old.gid;
+    let gains = new.permitted & !old.permitted != 0;
+    let distrusted = old.no_new_privs || rights.shared;
+    if distrusted && (set_id || gains) && (old.no_new_privs || !old.has(cap::SETUID)) {
+        new.euid = old.uid;
+        new.egid = old.gid;
+    }
+    if gains && (distrusted || rights.no_gain) {
+        new.permitted &= old.permitted;
+    }
+    if set_id {
+        new.ambient = 0;
+    }
+    let grown = new.permitted & !new.ambient != 0;
+    new.permitted |= new.ambient;
+    new.effective = if effective { new.permitted } else { new.ambient };
+    (new.suid, new.fsuid) = (new.euid, new.euid);
+    (new.sgid, new.fsgid) = (new.egid, new.egid);
+    // SECBIT_KEEP_CAPS
+    new.securebits &= !(1 << 4);
+    let secure = set_id || (new.uid != 0 && (effective || grown));
+    (new, secure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(uid: u32) -> Cred {
+        let root = Cred::root();
+        Cred { uid, euid: uid, suid: uid, fsuid: uid, effective: 0, permitted: 0, ..root }
+    }
+
+    #[test]
+    fn a_set_user_id_program_of_root_gets_all_and_distrusts_its_environment() {
+        let rights = ExecRights { set_uid: Some(0), ..ExecRights::default() };
+        let (new, secure) = after_exec(&user(1000), &rights);
+        assert_eq!((new.uid, new.euid, new.suid, new.fsuid, secure), (1000, 0, 0, 0, true));
+        assert_eq!((new.permitted, new.effective), (new.bounding, new.bounding));
+    }
+
+    #[test]
+    fn of_another_user_it_gets_no_capabilities() {
+        let rights = ExecRights { set_uid: Some(7), ..ExecRights::default() };
+        let (new, secure) = after_exec(&user(1000), &rights);
+        assert_eq!((new.uid, new.euid, new.suid, new.permitted, secure), (1000, 7, 7, 0, true));
+    }
+
+    #[test]
+    fn no_new_privs_and_shared_directories_take_it_back() {
+        for old in [Cred { no_new_privs: true, ..user(1000) }, user(1000)] {
+            let rights = ExecRights { set_uid: Some(0), shared: !old.no_new_privs, ..ExecRights::default() };
+            let (new, secure) = after_exec(&old, &rights);
+            assert_eq!((new.uid, new.euid, new.permitted, new.effective), (1000, 1000, 0, 0));
+            // The program is still told that more was asked for.
+            assert!(secure);
+        }
+    }
+
+    #[test]
+    fn root_regains_what_it_dropped_only_where_the_sandbox_lets_it() {
+        let old = Cred { permitted: 5, effective: 5, ..Cred::root() };
+        let (new, secure) = after_exec(&old, &ExecRights::default());
+        assert_eq!((new.permitted, secure), (old.bounding, false));
+        let (new, _) = after_exec(&old, &ExecRights { no_gain: true, ..ExecRights::default() });
+        assert_eq!((new.permitted, new.effective), (5, 5));
+    }
+
+    #[test]
+    fn ambient_capabilities_stay_but_for_set_id_programs() {
+        let old = Cred { ambient: 4, permitted: 4, inheritable: 4, ..user(1000) };
+        let (new, secure) = after_exec(&old, &ExecRights::default());
+        assert_eq!((new.ambient, new.permitted, new.effective, secure), (4, 4, 4, false));
+        let rights = ExecRights { set_gid: Some(9), ..ExecRights::default() };
+        let (new, secure) = after_exec(&old, &rights);
+        assert_eq!((new.egid, new.ambient, new.permitted, secure), (9, 0, 0, true));
+    }
 }

@@ -129,6 +129,8 @@ pub struct ThreadGroup {
     pub alarms: super::cputime::Alarms,
     /// PR_SET_CHILD_SUBREAPER.
     pub subreaper: AtomicBool,
+    /// PR_SET_THP_DISABLE.
+    pub thp_disabled: AtomicBool,
     /// PR_SET_DUMPABLE.
     pub dumpable: AtomicU32,
     /// /proc/PID/oom_score_adj.
@@ -195,6 +197,7 @@ impl ThreadGroup {
             timers: SpinLock::new(super::itimer::Timers::new()),
             alarms: super::cputime::Alarms::new(),
             subreaper: AtomicBool::new(false),
+            thp_disabled: AtomicBool::new(parent.is_some_and(|p| p.thp_disabled.load(Ordering::Relaxed))),
             dumpable: AtomicU32::new(1),
             oom_score_adj: AtomicI32::new(parent.map_or(0, |p| p.oom_score_adj.load(Ordering::Relaxed))),
             executed: AtomicBool::new(false),

@@ -85,6 +85,10 @@ pub struct Task {
     pub policy: AtomicU32,
     /// Priority of the real-time policies.
     pub rt_priority: AtomicU32,
+    /// PR_MCE_KILL: 0 late, 1 early, 2 default.
+    pub mce_kill: AtomicU32,
+    /// PR_SET_IO_FLUSHER.
+    pub io_flusher: AtomicBool,
     /// Timer slack, ns.
     pub timer_slack: AtomicU64,
     /// Deadline of an interrupted sleep, for restart_syscall(2), and where its rest is written.
@@ -184,6 +188,8 @@ impl Task {
             nice: AtomicU32::new(20),
             policy: AtomicU32::new(0),
             rt_priority: AtomicU32::new(0),
+            mce_kill: AtomicU32::new(2),
+            io_flusher: AtomicBool::new(false),
             timer_slack: AtomicU64::new(50_000),
             restart_sleep: AtomicU64::new(0),
             restart_left: AtomicU64::new(0),

@@ -328,6 +328,11 @@ impl SignalSource for Signals {
     }
 }
 
+/// How maps shows a range that PR_SET_VMA named.
+fn anon_name(name: Option<&[u8]>, kind: &str) -> String {
+    format!("[{kind}:{}]", String::from_utf8_lossy(name.unwrap_or_default()))
+}
+
 fn maps(mm: &Arc<Mm>, detail: bool) -> Vec<u8> {
     let (ranges, layout) = mm.with(|i| (i.vmas.iter().cloned().collect::<Vec<_>>(), i.layout.clone()));
     let mut out = String::new();
@@ -350,7 +355,11 @@ fn maps(mm: &Arc<Mm>, detail: bool) -> Vec<u8> {
             ""
         };
         let (dev, ino, path) = match &name {
+            Some(n) if vma.name.is_some() => (n.dev, n.ino, anon_name(vma.name.as_deref(), "anon_shmem")),
             Some(n) if special.is_empty() => (n.dev, n.ino, String::from_utf8_lossy(&n.path).into_owned()),
+            None if special.is_empty() && vma.name.is_some() => {
+                (0, 0, anon_name(vma.name.as_deref(), "anon"))
+            }
             _ => (0, 0, String::from(special)),
         };
         let offset = if special.is_empty() { offset } else { 0 };

@@ -5,7 +5,8 @@ use super::initial_stack::{self, AuxInfo, Strings};
 use super::vdso;
 use crate::arch::UserContext;
 use crate::errno::{Errno, Result};
-use crate::kernel::cred::Cred;
+use crate::kernel::boot;
+use crate::kernel::cred::{Cred, ExecRights, after_exec};
 use crate::kernel::exit;
 use crate::kernel::process;
 use crate::kernel::ptrace;
@@ -39,6 +40,8 @@ pub struct Loaded {
     mm: Arc<Mm>,
     ctx: UserContext,
     comm: Vec<u8>,
+    cred: Arc<Cred>,
+    secure: bool,
 }
 
 /// Opens a program by its path.
@@ -51,7 +54,8 @@ pub fn open_program(fs: &Arc<FsState>, cred: &Arc<Cred>, path: &[u8]) -> Result<
     crate::vfs::exec::exec_open_from(&ctx, base, path, 0)
 }
 
-/// Opens `path` in the given root and directory, and loads it with its strings.
+/// Opens `path` in the given root and directory, and loads it with its strings. `shared`: whether another process
+/// shares root and directory; `None` for a process that is made with the credentials that it is to have.
 ///
 /// # Errors
 /// Those of execve(2).
@@ -62,13 +66,21 @@ pub fn load(
     path: &[u8],
     strings: Strings,
     stack_limit: u64,
+    shared: Option<bool>,
 ) -> Result<Loaded> {
     let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path).to_vec();
     let (file, strings) = resolve_scripts(fs, cred, file, path, strings)?;
+    let (cred, secure) = match shared {
+        Some(shared) => {
+            let (new, secure) = after_exec(cred, &rights_of(cred, &file, shared));
+            (Arc::new(new), secure)
+        }
+        None => (cred.clone(), false),
+    };
     let program = Executable::open(file.clone())?;
     let interpreter = match &program.interpreter {
         Some(path) => {
-            let file = open_program(fs, cred, path)?;
+            let file = open_program(fs, &cred, path)?;
             Some(Executable::open(file).map_err(|_| Errno::ELIBBAD)?)
         }
         None => None,
@@ -100,7 +112,7 @@ pub fn load(
     };
     let vdso = vdso::map(&mm)?;
     let info = AuxInfo {
-        cred,
+        cred: &cred,
         phdr: mapped.phdr,
         phnum: u64::from(mapped.phnum),
         base: interpreter_base,
@@ -108,7 +120,7 @@ pub fn load(
         vdso,
         path,
         random: random::bytes::<16>(),
-        secure: false,
+        secure,
     };
     let built = initial_stack::build(&mm, stack_top, &strings, &info)?;
     mm.with(|inner| {
@@ -129,7 +141,34 @@ pub fn load(
         inner.exe_file = Some(file.clone());
     });
     let ctx = UserContext::new(entry, built.rsp);
-    Ok(Loaded { mm, ctx, comm: name })
+    Ok(Loaded { mm, ctx, comm: name, cred, secure })
+}
+
+/// Whose rights a program takes: its set-user-id and set-group-id bits count where the sandbox, the mount and the
+/// caller let them. Those of a script never do.
+fn rights_of(cred: &Cred, file: &OpenFile, shared: bool) -> ExecRights {
+    let allowed = boot::spec().is_some_and(|spec| spec.allow_suid);
+    let mut rights = ExecRights { no_gain: !allowed, shared, ..ExecRights::default() };
+    if allowed && !cred.no_new_privs && file.path.mnt.flags() & c::MS_NOSUID == 0 {
+        let attr = file.path.inode().attr();
+        if attr.mode & c::S_ISUID != 0 {
+            rights.set_uid = Some(attr.uid);
+        }
+        // Without the right to execute the bit means mandatory locking.
+        if attr.mode & (c::S_ISGID | c::S_IXGRP) == c::S_ISGID | c::S_IXGRP {
+            rights.set_gid = Some(attr.gid);
+        }
+    }
+    rights
+}
+
+/// Whether a task of another process shares the root and working directory.
+fn shares_directories(current: &CurrentTask, fs: &Arc<FsState>) -> bool {
+    // The table of this task and the caller's own reference are two.
+    Arc::strong_count(fs) > 2
+        && process::all_groups().iter().filter(|group| group.pid != current.pid()).any(|group| {
+            group.tasks().iter().any(|task| task.try_fs().is_ok_and(|other| Arc::ptr_eq(&other, fs)))
+        })
 }
 
 fn map_stack(mm: &Arc<Mm>, top: u64, executable: bool) -> Result<()> {
@@ -198,7 +237,8 @@ pub fn exec(current: &CurrentTask, file: Arc<OpenFile>, path: &[u8], strings: St
     let (stack_limit, _) = current.rlimit(c::RLIMIT_STACK);
     let fs = current.fs();
     let cred = current.cred();
-    let loaded = load(&fs, &cred, file, path, strings, stack_limit)?;
+    let shared = shares_directories(current, &fs);
+    let loaded = load(&fs, &cred, file, path, strings, stack_limit, Some(shared))?;
     drop((fs, cred));
     let tid = current.tid();
     end_other_threads(current)?;
@@ -231,9 +271,13 @@ fn finish(current: &CurrentTask, loaded: Loaded) {
     current.clear_tid.store(0, Ordering::Relaxed);
     current.rseq.store(0, Ordering::Relaxed);
     **current.ctx_mut() = loaded.ctx;
-    let cred = crate::kernel::cred::after_exec(&current.cred());
-    if let Some(cred) = cred {
-        current.set_cred(cred);
+    let privileged = loaded.cred.euid != loaded.cred.uid || loaded.cred.egid != loaded.cred.gid;
+    current.group.dumpable.store(u32::from(!privileged), Ordering::Relaxed);
+    if loaded.secure {
+        current.death_signal.store(0, Ordering::Relaxed);
+    }
+    if loaded.cred != current.cred() {
+        current.set_cred((*loaded.cred).clone());
     }
 }
 

@@ -34,6 +34,11 @@ pub trait Mappable: Send + Sync {
         None
     }
 
+    /// Whether it is memory without a file behind it.
+    fn anonymous(&self) -> bool {
+        false
+    }
+
     /// Whether programs see how often the object is mapped: its mappings go with the last task of an address space,
     /// however long the space itself is kept.
     fn counted(&self) -> bool {

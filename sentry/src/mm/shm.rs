@@ -52,6 +52,10 @@ impl Mappable for SharedAnon {
         (index..).take(max).map_while(|i| frames.get(&i).cloned()).collect()
     }
 
+    fn anonymous(&self) -> bool {
+        true
+    }
+
     fn mappings(&self) -> &Mappings {
         &self.mappings
     }

@@ -103,12 +103,14 @@ pub struct Vma {
     pub fault_next: u64,
     /// Pages of the last fault window.
     pub fault_window: u32,
+    /// Name given by PR_SET_VMA.
+    pub name: Option<Arc<[u8]>>,
 }
 
 impl Vma {
     /// A new range.
     pub fn new(start: u64, end: u64, prot: Prot, flags: VmFlags, backing: Backing) -> Self {
-        Self { start, end, prot, flags, backing, fault_next: 0, fault_window: 0 }
+        Self { start, end, prot, flags, backing, fault_next: 0, fault_window: 0, name: None }
     }
 
     /// Length in bytes.
@@ -220,6 +222,7 @@ impl VmaSet {
         if left.end == boundary
             && left.prot == right.prot
             && left.flags == right.flags
+            && left.name == right.name
             && left.backing.continues(left.len(), &right.backing)
         {
             let (left_start, end) = (*left_start, right.end);

@@ -6,7 +6,9 @@ use crate::kernel::wait::{self, WaitError};
 use crate::sync::{Events, WaitQueue};
 use crate::vfs::{anon, hooks};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 use linux_raw_sys::net as n;
 
 /// The receiving direction is shut.
@@ -71,6 +73,8 @@ pub struct Common {
     low_water: AtomicU32,
     priority: AtomicU32,
     mark: AtomicU32,
+    /// A send found no room since O_ASYNC asked last.
+    full: AtomicBool,
 }
 
 impl Common {
@@ -94,6 +98,7 @@ impl Common {
             low_water: AtomicU32::new(1),
             priority: AtomicU32::new(0),
             mark: AtomicU32::new(0),
+            full: AtomicBool::new(false),
         }
     }
 
@@ -217,7 +222,16 @@ impl Common {
         attempt: impl FnMut() -> Result<T>,
     ) -> Result<T> {
         let timeout = self.send_timeout.load(Ordering::Relaxed);
-        self.wait(queue, Events::OUT, nonblock, timeout, attempt)
+        let result = self.wait(queue, Events::OUT, nonblock, timeout, attempt);
+        if matches!(result, Err(Errno::EAGAIN)) {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Whether a send has found no room since this was asked last.
+    pub fn ran_full(&self) -> bool {
+        self.full.swap(false, Ordering::Relaxed)
     }
 
     fn wait<T>(

@@ -277,6 +277,14 @@ impl FileOps for SocketFile {
         self.socket.signals_pipe()
     }
 
+    fn can_async(&self) -> bool {
+        true
+    }
+
+    fn ran_full(&self) -> bool {
+        self.socket.common().ran_full()
+    }
+
     fn ioctl(&self, task: &CurrentTask, _file: &OpenFile, request: u32, arg: u64) -> Result<u64> {
         let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         match request {

@@ -2,7 +2,7 @@
 
 use super::inet::tcp::TcpSocket;
 use super::inet::udp::UdpSocket;
-use super::inet::{address, lo};
+use super::inet::{address, lo, stats};
 use super::unix::UnixSocket;
 use super::{Socket, all};
 use alloc::format;
@@ -113,16 +113,28 @@ fn dev() -> String {
     format!("    lo: {} {}\n", half("0         0"), half("0       0"))
 }
 
-fn sockstat() -> String {
+/// Connections of TCP that are up.
+fn established() -> usize {
+    let up =
+        |s: &&Arc<dyn Socket>| s.as_any().downcast_ref::<TcpSocket>().is_some_and(|t| t.state_number() == 1);
+    all().iter().filter(up).count()
+}
+
+fn sockstat(domain: u32) -> String {
     let sockets = all();
     let count = |tcp: bool| {
         let is = |s: &&Arc<dyn Socket>| {
-            s.common().domain == n::AF_INET
+            s.common().domain == domain
                 && if tcp { s.as_any().is::<TcpSocket>() } else { s.as_any().is::<UdpSocket>() }
         };
         sockets.iter().filter(is).count()
     };
     let (tcp, udp) = (count(true), count(false));
+    if domain == n::AF_INET6 {
+        return format!(
+            "TCP6: inuse {tcp}\nUDP6: inuse {udp}\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n"
+        );
+    }
     format!(
         "sockets: used {}\nTCP: inuse {tcp} orphan 0 tw 0 alloc {tcp} mem 0\nUDP: inuse {udp} mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n",
         sockets.len()
@@ -163,7 +175,11 @@ pub fn lines(name: &str) -> Option<String> {
         "unix" => unix(),
         "netlink" => netlink(),
         "dev" => dev(),
-        "sockstat" => sockstat(),
+        "sockstat" => sockstat(n::AF_INET),
+        "sockstat6" => sockstat(n::AF_INET6),
+        "snmp" => stats::snmp(established()),
+        "snmp6" => stats::snmp6(),
+        "netstat" => stats::netstat(),
         "protocols" => protocols(),
         "if_inet6" => "00000000000000000000000000000001 01 80 10 80       lo\n".into(),
         "ipv6_route" => {

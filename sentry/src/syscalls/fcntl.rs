@@ -5,6 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::memfs::{Node, SEALS_ALL};
 use crate::fs::pipe::PipeEnd;
 use crate::kernel::cred::cap;
+use crate::kernel::process;
 use crate::kernel::task::CurrentTask;
 use crate::vfs::OpenFile;
 use crate::vfs::file::SignalOwner;
@@ -137,13 +138,44 @@ fn get_lock(task: &CurrentTask, file: &OpenFile, addr: u64, ofd: bool) -> Result
     Ok(0)
 }
 
-fn set_owner(file: &OpenFile, arg: i64) -> Result<u64> {
-    let raw = i32::try_from(arg).map_err(|_| Errno::EINVAL)?;
-    let mut owner = file.signal_owner();
-    owner.kind = if raw < 0 { c::F_OWNER_PGRP } else { c::F_OWNER_PID };
-    owner.pid = raw.unsigned_abs();
-    file.set_signal_owner(owner);
+/// F_SETOWN, FIOSETOWN: a process, or a process group where it is negative.
+pub fn set_owner(task: &CurrentTask, file: &Arc<OpenFile>, raw: i32) -> Result<u64> {
+    let kind = if raw < 0 { c::F_OWNER_PGRP } else { c::F_OWNER_PID };
+    if raw == i32::MIN {
+        return Err(Errno::EINVAL);
+    }
+    set_owner_kind(task, file, kind, raw.unsigned_abs())
+}
+
+fn set_owner_kind(task: &CurrentTask, file: &Arc<OpenFile>, kind: u32, pid: u32) -> Result<u64> {
+    let known = match kind {
+        _ if pid == 0 => true,
+        c::F_OWNER_TID => process::find_task(pid).is_some(),
+        c::F_OWNER_PGRP => !process::members(pid).is_empty(),
+        _ => process::find_group(pid).is_some(),
+    };
+    if !known {
+        return Err(Errno::ESRCH);
+    }
+    let cred = task.cred();
+    file.set_signal_owner(SignalOwner { kind, pid, user: (cred.uid, cred.euid), ..file.signal_owner() });
+    file.update_async();
     Ok(0)
+}
+
+/// F_GETOWN, FIOGETOWN.
+pub fn get_owner(file: &OpenFile) -> i32 {
+    let owner = file.signal_owner();
+    let pid = owner.pid as i32;
+    if owner.kind == c::F_OWNER_PGRP { -pid } else { pid }
+}
+
+/// F_SETFL: also notes the descriptor, which signals of O_ASYNC tell.
+pub fn set_flags(file: &Arc<OpenFile>, fd: i32, flags: u32) -> Result<()> {
+    if flags & c::FASYNC != 0 && file.flags() & c::FASYNC == 0 {
+        file.set_signal_owner(SignalOwner { fd, ..file.signal_owner() });
+    }
+    file.set_flags(flags)
 }
 
 fn pipe_of(file: &OpenFile) -> Result<&PipeEnd> {
@@ -191,7 +223,7 @@ pub fn fcntl(task: &CurrentTask, args: &Args) -> Result<u64> {
     }
     match cmd {
         c::F_SETFL => {
-            file.set_flags(arg as u32)?;
+            set_flags(&file, fd, arg as u32)?;
             Ok(0)
         }
         c::F_GETLK => get_lock(task, &file, arg, false),
@@ -200,18 +232,13 @@ pub fn fcntl(task: &CurrentTask, args: &Args) -> Result<u64> {
         c::F_OFD_GETLK => get_lock(task, &file, arg, true),
         c::F_OFD_SETLK => set_lock(task, &file, arg, true, false),
         c::F_OFD_SETLKW => set_lock(task, &file, arg, true, true),
-        c::F_SETOWN => set_owner(&file, i64::from(arg as i32)),
-        c::F_GETOWN => {
-            let owner = file.signal_owner();
-            let pid = i64::from(owner.pid);
-            Ok(if owner.kind == c::F_OWNER_PGRP { -pid } else { pid } as u64)
-        }
+        c::F_SETOWN => set_owner(task, &file, arg as i32),
+        c::F_GETOWN => Ok(i64::from(get_owner(&file)) as u64),
         c::F_SETOWN_EX => {
             let ex: OwnerEx = task.read_obj(arg)?;
             let kind = u32::try_from(ex.kind).ok().filter(|k| *k <= c::F_OWNER_PGRP).ok_or(Errno::EINVAL)?;
             let pid = u32::try_from(ex.pid).map_err(|_| Errno::EINVAL)?;
-            file.set_signal_owner(SignalOwner { kind, pid, ..file.signal_owner() });
-            Ok(0)
+            set_owner_kind(task, &file, kind, pid)
         }
         c::F_GETOWN_EX => {
             let owner = file.signal_owner();

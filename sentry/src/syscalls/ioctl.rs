@@ -1,6 +1,6 @@
 //! ioctl(2).
 
-use super::Args;
+use super::{Args, fcntl};
 use crate::errno::{Errno, Result};
 use crate::kernel::task::CurrentTask;
 use linux_raw_sys::general as c;
@@ -17,9 +17,18 @@ pub fn ioctl(task: &CurrentTask, args: &Args) -> Result<u64> {
         i::FIONBIO | i::FIOASYNC => {
             let on: i32 = task.read_obj(arg)?;
             let bit = if request == i::FIONBIO { c::O_NONBLOCK } else { c::FASYNC };
+            if bit == c::FASYNC && !file.ops().can_async() {
+                return Err(Errno::ENOTTY);
+            }
             let flags = file.flags();
-            file.set_flags(if on != 0 { flags | bit } else { flags & !bit })?;
+            fcntl::set_flags(&file, args.i32(0), if on != 0 { flags | bit } else { flags & !bit })?;
             Ok(0)
+        }
+        i::FIOSETOWN | i::SIOCSPGRP if file.path.dentry.kind() == c::S_IFSOCK => {
+            fcntl::set_owner(task, &file, task.read_obj(arg)?)
+        }
+        i::FIOGETOWN | i::SIOCGPGRP if file.path.dentry.kind() == c::S_IFSOCK => {
+            task.write_obj(arg, &fcntl::get_owner(&file)).map(|()| 0)
         }
         i::FIONREAD if file.path.dentry.kind() == c::S_IFREG => {
             let pos = *file.position();

@@ -17,6 +17,7 @@ pub mod path;
 pub mod pipe;
 pub mod poll;
 pub mod prctl;
+pub mod prctl_mm;
 pub mod process;
 pub mod ptrace;
 pub mod read_write;

@@ -201,7 +201,7 @@ table! {
     154 "modify_ldt" Missing None, "";
     155 "pivot_root" Full Some(mount::pivot_root), "";
     156 "sysctl" Missing None, "";
-    157 "prctl" Partial Some(prctl::prctl), "the common operations";
+    157 "prctl" Partial Some(prctl::prctl), "options that Linux may be built without are refused: docs/limits.md";
     158 "arch_prctl" Full Some(prctl::arch_prctl), "";
     159 "adjtimex" Full Some(time::clock_settime), "";
     160 "setrlimit" Full Some(rlimit::setrlimit), "";

@@ -1,5 +1,6 @@
 //! Open file descriptions, open(2).
 
+use super::async_io::AsyncLink;
 use super::epoll_link::EpollLinks;
 use super::inode::InodeExtra;
 use super::notify;
@@ -165,6 +166,16 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::ENODEV)
     }
 
+    /// Whether it signals readiness: O_ASYNC.
+    fn can_async(&self) -> bool {
+        false
+    }
+
+    /// Whether room in it is news: it had run out of it since this was asked last.
+    fn ran_full(&self) -> bool {
+        true
+    }
+
     /// Whether a write that answers EPIPE brings SIGPIPE too.
     fn signals_pipe(&self) -> bool {
         true
@@ -194,16 +205,7 @@ pub trait FileOps: Send + Sync + Any {
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
-/// Who gets SIGIO, F_SETOWN of fcntl(2).
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SignalOwner {
-    /// F_OWNER_*.
-    pub kind: u32,
-    /// Its number.
-    pub pid: u32,
-    /// F_SETSIG.
-    pub signal: u32,
-}
+pub use super::async_io::SignalOwner;
 
 /// Flags of a description that F_SETFL can change.
 pub const SETFL: u32 = c::O_APPEND | c::O_NONBLOCK | c::FASYNC | c::O_DIRECT | c::O_NOATIME;
@@ -226,6 +228,8 @@ pub struct OpenFile {
     locked: AtomicBool,
     /// epoll instances that watch this.
     pub epolls: EpollLinks,
+    /// Where it waits for what becomes a signal.
+    pub(super) async_link: AsyncLink,
 }
 
 /// Operations of an O_PATH description: none.
@@ -266,6 +270,7 @@ impl OpenFile {
             exec: AtomicBool::new(false),
             locked: AtomicBool::new(false),
             epolls: EpollLinks::new(),
+            async_link: AsyncLink::default(),
         })
     }
 
@@ -296,10 +301,14 @@ impl OpenFile {
     ///
     /// # Errors
     /// EINVAL for flags that the object can not have.
-    pub fn set_flags(&self, flags: u32) -> Result<()> {
+    pub fn set_flags(self: &Arc<Self>, flags: u32) -> Result<()> {
+        let flags = if self.ops.can_async() { flags } else { flags & !c::FASYNC };
         self.ops.set_flags(self, flags & SETFL)?;
         let old = self.flags();
         self.flags.store(old & !SETFL | flags & SETFL, Ordering::Relaxed);
+        if (old ^ flags) & c::FASYNC != 0 {
+            self.update_async();
+        }
         Ok(())
     }
 
@@ -412,6 +421,7 @@ impl OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         self.epolls.close(self);
+        self.leave_async();
         self.ops.release(self);
         if !self.is_path() {
             let written = self.can_write();

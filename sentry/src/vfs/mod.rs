@@ -1,6 +1,7 @@
 //! Paths, mounts, dentries, file descriptions, tables of descriptors, locks, permissions.
 
 pub mod anon;
+pub mod async_io;
 pub mod attr;
 pub mod dentry;
 pub mod epoll_link;

@@ -104,6 +104,10 @@ impl FileOps for Master {
         events
     }
 
+    fn can_async(&self) -> bool {
+        true
+    }
+
     fn queues<'a>(&'a self, _file: &OpenFile, queues: &mut Queues<'a>) {
         queues.push(&self.tty.master_queue);
     }

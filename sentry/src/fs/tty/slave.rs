@@ -192,6 +192,10 @@ impl FileOps for Slave {
         events
     }
 
+    fn can_async(&self) -> bool {
+        true
+    }
+
     fn queues<'a>(&'a self, _file: &OpenFile, queues: &mut Queues<'a>) {
         queues.push(&self.tty.queue);
     }

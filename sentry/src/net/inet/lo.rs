@@ -1,6 +1,7 @@
 //! The loopback interface, as ioctl(2) requests of netdevice(7) show it.
 
 use super::options::MTU;
+use super::stats::{self, Counter};
 use crate::errno::{Errno, Result};
 use crate::kernel::cred::cap;
 use crate::kernel::task::CurrentTask;
@@ -22,11 +23,14 @@ const SIOCGSTAMP: u32 = 0x8906;
 /// Bytes and packets that went over it.
 static TRAFFIC: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
-/// Counts what was sent; streams count as packets of the interface's size.
-pub fn count(bytes: usize) {
+/// Counts what was sent, and returns how many packets it was; streams count as packets of the interface's size.
+pub fn count(domain: u32, bytes: usize) -> u64 {
     let packets = bytes.div_ceil(MTU as usize).max(1) as u64;
     TRAFFIC[0].fetch_add(bytes as u64, Ordering::Relaxed);
     TRAFFIC[1].fetch_add(packets, Ordering::Relaxed);
+    stats::add(domain, Counter::Packets, packets);
+    stats::add(domain, Counter::Bytes, bytes as u64);
+    packets
 }
 
 /// Bytes and packets that went over it.

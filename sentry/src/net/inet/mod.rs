@@ -8,6 +8,7 @@ pub mod address;
 pub mod lo;
 pub mod options;
 pub mod ports;
+pub mod stats;
 pub mod tcp;
 pub mod udp;
 

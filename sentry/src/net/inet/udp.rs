@@ -2,6 +2,7 @@
 
 use super::options::{IpOptions, SOL_IP, SOL_IPV6};
 use super::ports::{self, Binding, Claim, Ports};
+use super::stats::{self, Counter};
 use super::{address, lo};
 use crate::errno::{Errno, Result};
 use crate::kernel::cred::cap;
@@ -252,18 +253,24 @@ impl Socket for UdpSocket {
         }
         let origin = Origin { from, to: to.ip(), at: crate::time::realtime_ns() };
         let packet = Packet::read(source, origin)?;
-        lo::count(len);
+        let family = if to.is_ipv4() { n::AF_INET } else { n::AF_INET6 };
+        lo::count(family, len);
+        stats::add(family, Counter::OutDatagrams, 1);
         match Self::receiver(from, to) {
             // Without room it is lost, as on any network.
             Some(receiver) => {
-                let _ = receiver.packets.push(packet, receiver.common.receive_buffer());
+                let room = receiver.common.receive_buffer();
+                let taken = receiver.packets.push(packet, room).is_ok();
+                let counter = if taken { Counter::InDatagrams } else { Counter::RcvbufErrors };
+                stats::add(family, counter, 1);
                 receiver.common.queue.wake(Events::IN | Events::RDNORM);
             }
             None if self.state.lock().remote == Some(to) => {
+                stats::add(family, Counter::NoPorts, 1);
                 self.common.set_error(Errno::ECONNREFUSED);
                 self.common.queue.wake(Events::ERR);
             }
-            None => {}
+            None => stats::add(family, Counter::NoPorts, 1),
         }
         Ok(len)
     }

@@ -33,7 +33,9 @@ const FILES: &[(&str, &str)] = &[
         "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT                                                       \n",
     ),
     ("snmp", ""),
+    ("snmp6", ""),
     ("sockstat", ""),
+    ("sockstat6", ""),
     (
         "tcp",
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode                                                     \n",

@@ -8,6 +8,7 @@ use crate::net::Accepted;
 use crate::net::common::BOTH;
 use crate::net::inet::address;
 use crate::net::inet::ports::{self, Claim};
+use crate::net::inet::stats::{self, Counter};
 use crate::net::unix::MAX_BACKLOG;
 use crate::sync::Events;
 use alloc::sync::Arc;
@@ -106,6 +107,7 @@ impl TcpSocket {
 
     /// The connection could not be made.
     fn fail(&self, error: Errno) {
+        stats::add(self.common.domain, Counter::AttemptFails, 1);
         self.common.set_error(error);
         self.common.shut_down(BOTH);
         self.set_phase(Phase::Closed);
@@ -151,6 +153,7 @@ impl TcpSocket {
                 return Ok(());
             }
             self.connected(&made);
+            stats::add(self.common.domain, Counter::PassiveOpens, 1);
             if self.closed.load(Ordering::SeqCst) {
                 // It has been closed while it waited.
                 made.finish();
@@ -198,6 +201,7 @@ impl TcpSocket {
             state.local = Some(local);
             state.remote = Some(to);
         }
+        stats::add(self.common.domain, Counter::ActiveOpens, 1);
         let result = Self::listener(to, local).and_then(|listener| me.join(&listener, to, local));
         if let Err(e) = result {
             self.fail(e);

@@ -11,6 +11,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::task::CurrentTask;
 use crate::mm::io::{Sink, Source};
 use crate::net::common::{BOTH, Common, RECEIVE, SEND};
+use crate::net::inet::stats::{self, Counter};
 use crate::net::stream::StreamBuffer;
 use crate::net::{Accepted, Receive, Send, Socket};
 use crate::sync::{Events, SpinLock};
@@ -150,6 +151,7 @@ impl TcpSocket {
 
     /// The connection is broken: as if a reset had come.
     fn reset(&self) {
+        stats::add(self.common.domain, Counter::Resets, 1);
         let half = self.finished.load(Ordering::SeqCst);
         self.common.set_error(if half { Errno::EPIPE } else { Errno::ECONNRESET });
         self.set_phase(Phase::Closed);

@@ -5,6 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::mm::io::{Sink, Source};
 use crate::net::common::{RECEIVE, SEND};
 use crate::net::inet::lo;
+use crate::net::inet::stats::{self, Counter};
 use crate::net::stream::{Beside, Reading};
 use crate::net::{Receive, Send, msg};
 use crate::sync::Events;
@@ -70,7 +71,8 @@ impl TcpSocket {
                     peer.common.queue.wake(Events::PRI);
                 }
                 peer.common.queue.wake(Events::IN | Events::RDNORM);
-                lo::count(taken);
+                let packets = lo::count(self.common.domain, taken);
+                stats::add(self.common.domain, Counter::Segments, packets);
                 Ok(taken)
             });
             match result {
