@@ -74,5 +74,5 @@ macro_rules! programs {
 
 programs!(
     processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink
-    sysv_shm sysv_sem sysv_msg mqueue cputime filters sigio prctls
+    sysv_shm sysv_sem sysv_msg mqueue cputime filters ptrace sigio prctls
 );

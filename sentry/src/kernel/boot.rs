@@ -251,7 +251,7 @@ fn load_program(
     apply_limits(group, process);
     let stack = group.limits.lock()[linux_raw_sys::general::RLIMIT_STACK as usize].0;
     let strings = exec::ProgramStrings { args: process.args.clone(), env: process.env.clone() };
-    exec::load(fs, cred, file, &path, strings, stack, None)
+    exec::load(fs, cred, file, &path, strings, stack, exec::How::default())
         .map_err(|e| failure(e, alloc::format!("exec {}", String::from_utf8_lossy(&path))))
 }
 

@@ -212,6 +212,7 @@ fn build(current: &CurrentTask, args: &CloneArgs, tid: u32) -> Result<(Arc<Task>
         child.rseq.store(current.rseq.load(Ordering::Relaxed), Ordering::Relaxed);
         child.rseq_signature.store(current.rseq_signature.load(Ordering::Relaxed), Ordering::Relaxed);
     }
+    child.personality.store(current.personality.load(Ordering::Relaxed), Ordering::Relaxed);
     child.nice.store(current.nice.load(Ordering::Relaxed), Ordering::Relaxed);
     child.policy.store(current.policy.load(Ordering::Relaxed), Ordering::Relaxed);
     super::seccomp::inherit(current, &child);

@@ -126,8 +126,7 @@ fn traced(group: &Arc<ThreadGroup>, which: Which, options: u32, any: &mut bool) 
             continue;
         }
         *any = true;
-        let found =
-            |status| Found { pid: task.tid(), uid: task.cred().uid, status, usage: task.usage() };
+        let found = |status| Found { pid: task.tid(), uid: task.cred().uid, status, usage: task.usage() };
         let Some(status) = dead else {
             let report = task.trace.lock().as_mut().and_then(|t| t.take_report(!keep));
             match report {
@@ -185,7 +184,8 @@ pub fn wait_child(current: &CurrentTask, which: Which, options: u32) -> Result<O
                 }
                 continue;
             }
-            let own = child.leader().is_some_and(|t| t.trace.lock().as_ref().is_some_and(|t| t.is_by(&group)));
+            let own =
+                child.leader().is_some_and(|t| t.trace.lock().as_ref().is_some_and(|t| t.is_by(&group)));
             if child.life() == Life::Alive
                 && !own
                 && let Some(status) =

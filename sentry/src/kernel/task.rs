@@ -79,6 +79,8 @@ pub struct Task {
     pub death_signal: AtomicU32,
     /// The parent waits in vfork for this task to exec or end.
     pub vfork_done: SpinLock<Option<Arc<VforkWait>>>,
+    /// personality(2).
+    pub personality: AtomicU32,
     /// Nice value plus 20.
     pub nice: AtomicU32,
     /// Scheduling policy.
@@ -185,6 +187,7 @@ impl Task {
             rseq_signature: AtomicU32::new(0),
             death_signal: AtomicU32::new(0),
             vfork_done: SpinLock::new(None),
+            personality: AtomicU32::new(0),
             nice: AtomicU32::new(20),
             policy: AtomicU32::new(0),
             rt_priority: AtomicU32::new(0),

@@ -17,6 +17,7 @@ use crate::kernel::wait;
 use crate::mm::map::{Content, MapLimits, Placement};
 use crate::mm::vma::{Prot, VmFlags};
 use crate::mm::{Mm, ProgramLayout};
+use crate::syscalls::misc::ADDR_NO_RANDOMIZE;
 use crate::vfs::{Ctx, FsState, OpenFile};
 use abi::PAGE_SIZE;
 use alloc::sync::Arc;
@@ -54,8 +55,17 @@ pub fn open_program(fs: &Arc<FsState>, cred: &Arc<Cred>, path: &[u8]) -> Result<
     crate::vfs::exec::exec_open_from(&ctx, base, path, 0)
 }
 
-/// Opens `path` in the given root and directory, and loads it with its strings. `shared`: whether another process
-/// shares root and directory; `None` for a process that is made with the credentials that it is to have.
+/// How a program is loaded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct How {
+    /// Whether set-user-id bits give less, since another process shares root and directory or traces this one; `None`
+    /// for a process that is made with the credentials that it is to have.
+    pub shared: Option<bool>,
+    /// Addresses are not randomised: personality(2).
+    pub fixed: bool,
+}
+
+/// Opens `path` in the given root and directory, and loads it with its strings.
 ///
 /// # Errors
 /// Those of execve(2).
@@ -66,11 +76,11 @@ pub fn load(
     path: &[u8],
     strings: Strings,
     stack_limit: u64,
-    shared: Option<bool>,
+    how: How,
 ) -> Result<Loaded> {
     let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path).to_vec();
     let (file, strings) = resolve_scripts(fs, cred, file, path, strings)?;
-    let (cred, secure) = match shared {
+    let (cred, secure) = match how.shared {
         Some(shared) => {
             let (new, secure) = after_exec(cred, &rights_of(cred, &file, shared));
             (Arc::new(new), secure)
@@ -87,7 +97,7 @@ pub fn load(
     };
     let mm = Mm::new()?;
     mm.stack_limit.store(stack_limit, Ordering::Relaxed);
-    let random = random::bytes::<16>();
+    let random = if how.fixed { [0; 16] } else { random::bytes::<16>() };
     let word = |at: usize| {
         u64::from(u32::from_le_bytes([random[at], random[at + 1], random[at + 2], random[at + 3]]))
     };
@@ -237,8 +247,9 @@ pub fn exec(current: &CurrentTask, file: Arc<OpenFile>, path: &[u8], strings: St
     let (stack_limit, _) = current.rlimit(c::RLIMIT_STACK);
     let fs = current.fs();
     let cred = current.cred();
-    let shared = shares_directories(current, &fs);
-    let loaded = load(&fs, &cred, file, path, strings, stack_limit, Some(shared))?;
+    let shared = shares_directories(current, &fs) || current.traced();
+    let fixed = current.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE != 0;
+    let loaded = load(&fs, &cred, file, path, strings, stack_limit, How { shared: Some(shared), fixed })?;
     drop((fs, cred));
     let tid = current.tid();
     end_other_threads(current)?;

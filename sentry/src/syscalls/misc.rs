@@ -92,11 +92,20 @@ pub fn not_permitted(_: &CurrentTask, _: &Args) -> Result<u64> {
     Err(Errno::EPERM)
 }
 
-/// personality(2): only PER_LINUX, with flags that change nothing here.
-pub fn personality(_: &CurrentTask, args: &Args) -> Result<u64> {
-    const ADDR_NO_RANDOMIZE: u32 = 0x0040_0000;
-    match args.u32(0) {
-        0 | u32::MAX | ADDR_NO_RANDOMIZE => Ok(0),
-        _ => Err(Errno::EINVAL),
+/// Of personality(2): program and stack lie where nothing random moves them.
+pub const ADDR_NO_RANDOMIZE: u32 = 0x004_0000;
+/// What changes nothing here: ADDR_COMPAT_LAYOUT, SHORT_INODE, WHOLE_SECONDS, STICKY_TIMEOUTS.
+const WITHOUT_EFFECT: u32 = 0x020_0000 | 0x100_0000 | 0x200_0000 | 0x400_0000;
+
+/// personality(2): PER_LINUX only.
+pub fn personality(task: &CurrentTask, args: &Args) -> Result<u64> {
+    let wanted = args.u32(0);
+    let old = task.personality.load(Ordering::Relaxed);
+    if wanted != u32::MAX {
+        if wanted & !(ADDR_NO_RANDOMIZE | WITHOUT_EFFECT) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        task.personality.store(wanted, Ordering::Relaxed);
     }
+    Ok(u64::from(old))
 }

@@ -38,15 +38,15 @@ pub mod timerfd;
 pub mod wait;
 pub mod xattr;
 
-use crate::errno::{Errno, Result};
 use crate::arch::context::FLAG_TF;
+use crate::errno::{Errno, Result};
 use crate::kernel::ptrace as tracing;
 use crate::kernel::seccomp as seccomp_rules;
 use crate::kernel::signal::{self as signal_rules, SigInfo};
 use crate::kernel::task::{CurrentTask, work};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use linux_raw_sys::general::{SIGTRAP, TRAP_TRACE};
 use linux_raw_sys::ptrace::PTRACE_EVENT_SECCOMP;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The six arguments of a system call.
 #[derive(Debug, Clone, Copy, Default)]

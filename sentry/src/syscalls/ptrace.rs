@@ -242,9 +242,12 @@ fn extended(target: &Task) -> Result<Vec<u8>> {
 }
 
 fn set_extended(target: &Task, state: &[u8]) -> Result<u64> {
-    with_regs(target, |_, regs| {
-        if target.fpu.lock().import(state, &mut regs.ctx) { Ok(0) } else { Err(Errno::EINVAL) }
-    })
+    with_regs(
+        target,
+        |_, regs| {
+            if target.fpu.lock().import(state, &mut regs.ctx) { Ok(0) } else { Err(Errno::EINVAL) }
+        },
+    )
 }
 
 /// PTRACE_GETREGSET and PTRACE_SETREGSET: `iov` names a struct iovec, of which the length is set to what there is.

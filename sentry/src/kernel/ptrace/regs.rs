@@ -66,8 +66,33 @@ impl Regs {
     pub fn all(&self) -> [u64; COUNT] {
         let x = &self.ctx;
         [
-            x.r15, x.r14, x.r13, x.r12, x.rbp, x.rbx, x.r11, x.r10, x.r9, x.r8, x.rax, x.rcx, x.rdx, x.rsi, x.rdi,
-            self.orig_rax, x.rip, x.cs, x.rflags, x.rsp, x.ss, self.fs_base, self.gs_base, 0, 0, 0, 0,
+            x.r15,
+            x.r14,
+            x.r13,
+            x.r12,
+            x.rbp,
+            x.rbx,
+            x.r11,
+            x.r10,
+            x.r9,
+            x.r8,
+            x.rax,
+            x.rcx,
+            x.rdx,
+            x.rsi,
+            x.rdi,
+            self.orig_rax,
+            x.rip,
+            x.cs,
+            x.rflags,
+            x.rsp,
+            x.ss,
+            self.fs_base,
+            self.gs_base,
+            0,
+            0,
+            0,
+            0,
         ]
     }
 
