@@ -180,6 +180,8 @@ pub struct Launch {
 }
 
 /// Time that a program gets in [`compare`].
+/// How long a script of servers or compilers may take, on a busy machine.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(300);
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The environment of programs that run natively, as that of [`Bundle`] is.
@@ -209,6 +211,24 @@ pub fn compare(args: &[&str], stdin: &[u8]) {
         let bundle = Bundle::new(Path::new("/"), args).expect("a bundle");
         let sandboxed = bundle.run(platform, stdin, LIMIT).expect("the run in the sandbox");
         same(&format!("{args:?} on {platform}"), &native, &sandboxed);
+    }
+}
+
+/// Runs a script of bash natively, in a network namespace of its own, and in the sandbox on each platform: they must
+/// print the same.
+///
+/// # Panics
+/// Where they do not, or one does not end.
+pub fn compare_script(script: &str) {
+    let work = tempfile::tempdir().expect("a directory");
+    let begin = "/bin/busybox ip link set lo up && exec /bin/bash -c \"$0\"";
+    let mut command = native(&["/usr/bin/unshare", "--net", "/bin/bash", "-c", begin, script]);
+    command.current_dir(work.path());
+    let native = finish(command, b"", SCRIPT_LIMIT).expect("the native run");
+    for platform in platforms() {
+        let bundle = Bundle::new(Path::new("/"), &["/bin/bash", "-c", script]).expect("a bundle");
+        let sandboxed = bundle.run(platform, b"", SCRIPT_LIMIT).expect("the run in the sandbox");
+        same(&format!("on {platform}"), &native, &sandboxed);
     }
 }
 

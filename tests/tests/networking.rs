@@ -1,37 +1,12 @@
 //! Servers and clients of this machine over the loopback interface, in one container: natively, in a network namespace
 //! of its own, and in the sandbox on each platform they must print the same.
 
-use runsc_tests::{Bundle, finish, platforms, same};
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
-
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// Compares what a script of bash prints.
-fn compare(script: &str) {
-    let work = tempfile::tempdir().expect("a directory");
-    let mut command = Command::new("/usr/bin/unshare");
-    let begin = "/bin/busybox ip link set lo up && exec /bin/bash -c \"$0\"";
-    command
-        .args(["--net", "/bin/bash", "-c", begin, script])
-        .env_clear()
-        .env("LANG", "C")
-        .env("HOME", "/tmp");
-    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    command.current_dir(work.path());
-    let native = finish(command, b"", LIMIT).expect("the native run");
-    for platform in platforms() {
-        let bundle = Bundle::new(Path::new("/"), &["/bin/bash", "-c", script]).expect("a bundle");
-        let sandboxed = bundle.run(platform, b"", LIMIT).expect("the run in the sandbox");
-        same(&format!("on {platform}"), &native, &sandboxed);
-    }
-}
+use runsc_tests::compare_script;
 
 /// The same for a script of Python.
 fn python(script: &str) {
     assert!(!script.contains('\''), "it is quoted by these");
-    compare(&format!("exec /usr/bin/python3 -c '{script}'"));
+    compare_script(&format!("exec /usr/bin/python3 -c '{script}'"));
 }
 
 #[test]
@@ -124,7 +99,7 @@ r, w = os.pipe(); socket.send_fds(x, [b"fd"], [w]); data, fds, flags, _ = socket
 
 #[test]
 fn redis() {
-    compare(
+    compare_script(
         r#"redis-server --port 6379 --unixsocket "$PWD/redis.sock" --save "" --dir "$PWD" > log 2>&1 &
 for i in $(seq 200); do redis-cli ping 2>/dev/null | grep -q PONG && break; sleep 0.05; done
 redis-cli set a 1; redis-cli incr a; redis-cli rpush l x y z; redis-cli lrange l 0 -1
@@ -138,7 +113,7 @@ redis-cli shutdown nosave; wait; redis-cli ping 2>&1"#,
 
 #[test]
 fn nginx_and_curl() {
-    compare(
+    compare_script(
         r#"n=$(mktemp -d); mkdir $n/www; head -c 3000000 /dev/zero | tr '\0' n > $n/www/big; echo hello > $n/www/index.html
 cat > $n/conf <<X
 worker_processes 2; error_log $n/log; pid $n/pid; user root;
@@ -183,5 +158,5 @@ function local() {
 }
 function refused() { net.connect(1, "127.0.0.1").on("error", e => console.log(e.code)); }
 "#;
-    compare(&format!("exec /usr/bin/node -e '{script}'"));
+    compare_script(&format!("exec /usr/bin/node -e '{script}'"));
 }

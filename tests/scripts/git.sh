@@ -1,0 +1,5 @@
+export HOME=$PWD GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE='2020-01-01T00:00:00Z' GIT_COMMITTER_DATE='2020-01-01T00:00:00Z' PATH=/usr/bin:/bin; G=git; exec 2>&1
+git config --global user.email a@example.org; git config --global user.name n; git config --global init.defaultBranch main; git config --global gc.auto 0
+git init -q r; cd r; for i in $(seq 30); do mkdir -p d$((i%3)); seq $i 2000 > d$((i%3))/f$i; git add .; git commit -qm "c$i"; done; git rev-parse HEAD
+git checkout -qb side HEAD~5; echo x > y; git add y; git commit -qm side; git merge -q -m merged main; git rev-parse HEAD; git gc -q; git fsck --full; git count-objects -v | grep -E '^(count|in-pack|packs)'
+cd ..; git clone -q --no-local r s 2>&1; cd s; git log --oneline | wc -l; git diff HEAD~3 --stat | tail -1; git stash list; git grep -c 1999 | wc -l; git archive HEAD | tar t | wc -l; cd ..; git daemon --base-path=$PWD --export-all --reuseaddr --listen=127.0.0.1 --port=9418 & for i in $(seq 50); do git ls-remote git://127.0.0.1/r >/dev/null 2>&1 && break; sleep 0.1; done; git clone -q git://127.0.0.1/r t; ls t | wc -l; kill %1; wait; rm -rf r s t .gitconfig

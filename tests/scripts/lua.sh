@@ -1,0 +1,1 @@
+lua5.4 -e 'local t={} for i=1,100000 do t[i%97]=(t[i%97] or 0)+i end local s=0 for _,v in pairs(t) do s=s+v end print(s) local f=io.popen("echo child; exit 3") print(f:read("a"), f:close()) local n=os.tmpname() local h=io.open(n,"w") h:write(("z"):rep(5000)) h:close() print(#io.open(n):read("a")) os.remove(n) os.exit(8)'; echo $?

@@ -1,0 +1,2 @@
+php -r '$a=[]; for($i=0;$i<100000;$i++) $a[$i%100]=($a[$i%100]??0)+$i; echo array_sum($a),"\n"; $p=proc_open(["sh","-c","cat; exit 3"],[["pipe","r"],["pipe","w"]],$q); fwrite($q[0],"through cat"); fclose($q[0]); echo stream_get_contents($q[1]),"\n"; echo proc_close($p),"\n"; exit(7);'; echo $?
+echo '<?php echo "page ", $_GET["x"];' > i.php; php -S 127.0.0.1:8123 -t . >l 2>&1 & for i in $(seq 100); do curl -s 'http://127.0.0.1:8123/i.php?x=5' && break; sleep 0.05; done; kill %1; wait; rm i.php l
