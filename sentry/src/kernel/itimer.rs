@@ -159,7 +159,8 @@ impl Wake for IntervalTimer {
                 None => state.next = 0,
                 Some(missed) => {
                     self.overrun.store(missed.min(u64::from(i32::MAX as u32)) as u32, Ordering::Relaxed);
-                    state.next += (missed + 1) * state.interval;
+                    let step = state.interval.saturating_mul(missed + 1);
+                    state.next = state.next.saturating_add(step);
                 }
             }
             state.next
