@@ -68,11 +68,39 @@ fn set_user_id_bits_are_ignored_unless_the_sandbox_allows_them() {
     }
 }
 
+/// Lines of maps that `vma_names` prints. The kernel of this machine may be built without names.
+const NAMES: &str = "\
+    2 pages r--s [anon_shmem:ring]\n2 pages rw-p [anon:my heap]\n\
+    2 pages r--s [anon_shmem:ring]\n1 pages rw-p [anon:my heap]\n\
+    2 pages r--s [anon_shmem:ring]\n2 pages rw-p [anon:rest]\n\
+    2 pages r--s [anon_shmem:ring]\n2 pages rw-p [anon:rest]\n";
+
+#[test]
+fn maps_shows_the_names_of_memory() {
+    let root = tempfile::tempdir().expect("a directory");
+    for dir in ["tmp", "proc", "dev", "sys"] {
+        std::fs::create_dir(root.path().join(dir)).expect("a directory");
+    }
+    compile("vma_names", root.path());
+    for platform in platforms() {
+        let bundle = Bundle::new(root.path(), &["/vma_names"]).expect("a bundle");
+        let output = bundle.run(platform, b"", LIMIT).expect("the run in the sandbox");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let shown: String =
+            text.lines().filter(|l| l.contains(" pages ")).map(|l| format!("{l}\n")).collect();
+        assert_eq!(shown, NAMES, "{platform}: {text}");
+        let refused: Vec<_> = text.lines().filter_map(|l| l.split("): ").nth(1)).collect();
+        let expected =
+            ["ok", "ok", "ok", "EINVAL", "EINVAL", "EINVAL", "EINVAL", "ok", "EFAULT", "ENOMEM", "EBADF"];
+        assert_eq!(refused, expected, "{platform}: {text}");
+    }
+}
+
 macro_rules! programs {
     ($($name:ident)*) => { $(#[test] fn $name() { compare(stringify!($name)); })* };
 }
 
 programs!(
     processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink
-    sysv_shm sysv_sem sysv_msg mqueue cputime filters ptrace sigio prctls
+    sysv_shm sysv_sem sysv_msg mqueue cputime filters ptrace sigio prctls leases
 );

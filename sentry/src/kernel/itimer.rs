@@ -14,6 +14,9 @@ use linux_raw_sys::general as c;
 /// Most POSIX timers of a process.
 const MAX_TIMERS: usize = 1024;
 
+/// Shortest time from one expiration to the next, ns.
+const MIN_STEP_NS: u64 = 100_000;
+
 /// What a timer does when it expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notify {
@@ -156,7 +159,8 @@ impl Wake for IntervalTimer {
                 None => state.next = 0,
                 Some(missed) => {
                     self.overrun.store(missed.min(u64::from(i32::MAX as u32)) as u32, Ordering::Relaxed);
-                    state.next += (missed + 1) * state.interval;
+                    let step = state.interval.saturating_mul(missed + 1);
+                    state.next = state.next.saturating_add(step);
                 }
             }
             state.next
@@ -181,7 +185,8 @@ impl Wake for IntervalTimer {
                 }
             }
         }
-        self.schedule(next);
+        // Shorter intervals would leave no time for the program; what is missed counts as overrun.
+        self.schedule(if next == 0 { 0 } else { next.max(now.saturating_add(MIN_STEP_NS)) });
     }
 }
 

@@ -9,6 +9,8 @@ use crate::kernel::process;
 use crate::kernel::task::CurrentTask;
 use crate::vfs::OpenFile;
 use crate::vfs::file::SignalOwner;
+use crate::vfs::inode::S_IFMT;
+use crate::vfs::leases::Kind;
 use crate::vfs::locks::{LockOwner, RangeLock};
 use crate::vfs::uapi::{Flock, OwnerEx};
 use alloc::sync::Arc;
@@ -178,6 +180,35 @@ pub fn set_flags(file: &Arc<OpenFile>, fd: i32, flags: u32) -> Result<()> {
     file.set_flags(flags)
 }
 
+/// F_SETLEASE.
+fn set_lease(task: &CurrentTask, file: &Arc<OpenFile>, fd: i32, kind: u32) -> Result<u64> {
+    let kind = match kind {
+        c::F_RDLCK => Some(Kind::Read),
+        c::F_WRLCK => Some(Kind::Write),
+        c::F_UNLCK => None,
+        _ => return Err(Errno::EINVAL),
+    };
+    let attr = file.path.inode().attr();
+    let cred = task.cred();
+    if let Some(kind) = kind {
+        if attr.uid != cred.fsuid && !cred.has(cap::LEASE) {
+            return Err(Errno::EACCES);
+        }
+        let extra = file.extra().filter(|_| attr.mode & S_IFMT == c::S_IFREG).ok_or(Errno::EINVAL)?;
+        let owner = file.signal_owner();
+        if owner.pid == 0 {
+            let (pid, user) = (task.pid(), (cred.uid, cred.euid));
+            file.set_signal_owner(SignalOwner { kind: c::F_OWNER_PID, pid, user, fd, ..owner });
+        } else {
+            file.set_signal_owner(SignalOwner { fd, ..owner });
+        }
+        extra.leases.set(file, extra, kind)?;
+    } else {
+        file.extra().ok_or(Errno::EAGAIN)?.leases.remove(file.id)?;
+    }
+    Ok(0)
+}
+
 fn pipe_of(file: &OpenFile) -> Result<&PipeEnd> {
     file.downcast().ok_or(Errno::EBADF)
 }
@@ -258,10 +289,8 @@ pub fn fcntl(task: &CurrentTask, args: &Args) -> Result<u64> {
         c::F_GETPIPE_SZ => Ok(pipe_of(&file)?.pipe().size() as u64),
         c::F_ADD_SEALS => add_seals(&file, arg as u32),
         c::F_GET_SEALS => Ok(u64::from(node_of(&file)?.seals().ok_or(Errno::EINVAL)?)),
-        // No leases are given; none is held.
-        c::F_GETLEASE => Ok(u64::from(c::F_UNLCK)),
-        c::F_SETLEASE if arg as u32 == c::F_UNLCK => Ok(0),
-        c::F_SETLEASE => Err(Errno::EAGAIN),
+        c::F_GETLEASE => Ok(u64::from(file.extra().map_or(c::F_UNLCK, |e| e.leases.get(file.id)))),
+        c::F_SETLEASE => set_lease(task, &file, fd, arg as u32),
         c::F_GET_RW_HINT | c::F_GET_FILE_RW_HINT => {
             task.write_obj(arg, &0u64)?;
             Ok(0)

@@ -126,6 +126,7 @@ pub fn truncate(cred: &Cred, path: &Path, size: u64) -> Result<()> {
     let attr = inode.attr();
     perm::permission(cred, &attr, MAY_WRITE)?;
     if let Some(extra) = inode.extra() {
+        extra.leases.break_for(true, false)?;
         extra.get_write()?;
         extra.put_write();
     }

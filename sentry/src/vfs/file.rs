@@ -247,12 +247,21 @@ impl FileOps for PathOnly {
 impl OpenFile {
     /// A description of an object. `flags` are the O_* flags that it keeps.
     pub fn new(path: Path, ops: Arc<dyn FileOps>, flags: u32) -> Arc<Self> {
+        Self::count_open(&path);
         Self::make(path, ops, flags, false)
     }
 
     /// A description that counts as a writer of its inode (see [`InodeExtra::get_write`]).
     pub fn new_writer(path: Path, ops: Arc<dyn FileOps>, flags: u32) -> Arc<Self> {
+        Self::count_open(&path);
         Self::make(path, ops, flags, true)
+    }
+
+    /// Leases go by the number of descriptions; those of O_PATH do not count.
+    fn count_open(path: &Path) {
+        if let Some(extra) = path.inode().extra() {
+            extra.leases.opened();
+        }
     }
 
     fn make(path: Path, ops: Arc<dyn FileOps>, flags: u32, counted_writer: bool) -> Arc<Self> {
@@ -431,6 +440,9 @@ impl Drop for OpenFile {
             );
         }
         if let Some(extra) = self.path.inode().extra() {
+            if !self.is_path() {
+                extra.leases.closed(self.id);
+            }
             if self.counted_writer {
                 extra.put_write();
             }

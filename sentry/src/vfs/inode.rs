@@ -2,6 +2,7 @@
 
 use super::dentry::Dentry;
 use super::file::{FileOps, OpenRequest};
+use super::leases::Leases;
 use super::locks::FileLocks;
 use super::notify::Watches;
 use super::path::Path;
@@ -133,12 +134,19 @@ pub struct InodeExtra {
     pub watches: Watches,
     /// Descriptions open for writing; negative: programs being executed.
     pub writers: AtomicI32,
+    /// Leases of fcntl(2).
+    pub leases: Leases,
 }
 
 impl InodeExtra {
     /// No locks, watches or writers.
     pub const fn new() -> Self {
-        Self { locks: FileLocks::new(), watches: Watches::new(), writers: AtomicI32::new(0) }
+        Self {
+            locks: FileLocks::new(),
+            watches: Watches::new(),
+            writers: AtomicI32::new(0),
+            leases: Leases::new(),
+        }
     }
 
     fn shift(&self, from_ok: fn(i32) -> bool, by: i32) -> Result<()> {

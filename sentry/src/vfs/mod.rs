@@ -10,6 +10,7 @@ pub mod fdtable;
 pub mod file;
 pub mod hooks;
 pub mod inode;
+pub mod leases;
 pub mod locks;
 pub mod mount;
 pub mod namei;

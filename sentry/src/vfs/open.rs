@@ -251,6 +251,13 @@ pub fn open_found(ctx: &Ctx, at: Path, how: &OpenHow, created: bool) -> Result<A
     if how.flags & c::O_DIRECT != 0 && kind == c::S_IFDIR {
         return Err(Errno::EINVAL);
     }
+    let break_leases = || match inode.extra() {
+        Some(extra) if kind == c::S_IFREG && !created => {
+            extra.leases.break_for(how.access() & MAY_WRITE != 0, how.flags & c::O_NONBLOCK != 0)
+        }
+        _ => Ok(()),
+    };
+    break_leases()?;
     let writer = how.writes() && kind == c::S_IFREG;
     let counted = match inode.extra() {
         Some(extra) if writer => {
@@ -277,5 +284,10 @@ pub fn open_found(ctx: &Ctx, at: Path, how: &OpenHow, created: bool) -> Result<A
         }
     };
     notify::dentry_event(&at.dentry, c::IN_OPEN);
-    Ok(if counted { OpenFile::new_writer(at, ops, how.flags) } else { OpenFile::new(at, ops, how.flags) })
+    let at = at.clone();
+    let file =
+        if counted { OpenFile::new_writer(at, ops, how.flags) } else { OpenFile::new(at, ops, how.flags) };
+    // One that was given meanwhile is broken too: from here on this description counts.
+    break_leases()?;
+    Ok(file)
 }
