@@ -41,6 +41,8 @@ fn main() -> Result<()> {
     println!("cargo::rustc-env=RUNSC_COMMIT={}", commit.as_deref().map_or("unknown", str::trim));
     println!("cargo::rerun-if-changed={}", root.join(".git/HEAD").display());
 
+    fs::write(out.join("syscalls.rs"), syscalls(&root.join("sentry/src/syscalls/table.rs"))?)?;
+
     for layout in LAYOUTS {
         let variable = format!("RUNSC_SENTRY_IMAGE_{}", layout.name.to_uppercase());
         println!("cargo::rerun-if-env-changed={variable}");
@@ -57,6 +59,33 @@ fn main() -> Result<()> {
         println!("cargo::rustc-env=RUNSC_SENTRY_DIGEST_{}={digest}", layout.name.to_uppercase());
     }
     Ok(())
+}
+
+/// The sentry's table of system calls as a table of `runsc`, without its handlers: lines of the form
+/// `NUMBER "NAME" LEVEL HANDLER, "NOTE";`.
+fn syscalls(path: &Path) -> Result<String> {
+    let text = fs::read_to_string(path)?;
+    let (_, table) = text.split_once("\ntable! {\n").ok_or("the table of system calls has no beginning")?;
+    let (table, _) = table.split_once("\n}").ok_or("the table of system calls has no end")?;
+    let mut rows = String::new();
+    let mut before = None;
+    for line in table.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")) {
+        let mut row = || {
+            let (number, rest) = line.split_once(' ')?;
+            let (name, rest) = rest.split_once(' ')?;
+            let (level, rest) = rest.split_once(' ')?;
+            let (_, note) = rest.strip_suffix(';')?.split_once(", \"")?;
+            let number: u32 = number.parse().ok().filter(|n| before < Some(*n))?;
+            before = Some(number);
+            let known = matches!(level, "Full" | "Partial" | "Refused" | "Missing");
+            let row = format!("({number}, {name}, {level:?}, \"{note}),");
+            known.then_some(row)
+        };
+        rows += &row().ok_or_else(|| {
+            format!("the table of system calls has a line of another form, or out of order: {line}")
+        })?;
+    }
+    Ok(format!("/// Every system call.\npub static SYSCALLS: &[Row] = &[{rows}];\n"))
 }
 
 /// Builds the image and returns the path of its ELF file.

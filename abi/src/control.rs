@@ -1,7 +1,7 @@
 //! Commands that come from outside (`runsc start`, `kill`, ...) into the sentry, and what it answers (postcard).
 
 use crate::resources::Resources;
-use crate::spec::ProcessSpec;
+use crate::spec::{ProcessSpec, Strace};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -49,11 +49,18 @@ pub enum Request {
         /// Its process id in the container.
         pid: u32,
     },
-    /// Switches the system-call trace.
+    /// Switches the system-call trace. A descriptor that comes with the command is the debug log from now on.
     Strace {
-        /// On or off.
-        on: bool,
+        /// What is traced; `None` for nothing.
+        trace: Option<Strace>,
     },
+    /// Sets the lowest severity that goes to the debug log. A descriptor as with [`Strace`](Self::Strace).
+    LogLevel {
+        /// 0 errors to 3 details.
+        level: u8,
+    },
+    /// Asks what each task is in: [`Answer::Text`].
+    Stacks,
     /// Changes what the container may use. Where it is refused nothing has changed.
     Update {
         /// All of what it may use from now on.
@@ -121,6 +128,8 @@ pub enum Answer {
     Processes(Vec<ProcessInfo>),
     /// What the container uses.
     Usage(Usage),
+    /// Lines for a person.
+    Text(String),
     /// What the saved memory belongs to.
     Saved(SavedMachine),
     /// Counters of the sandbox process.

@@ -10,12 +10,32 @@ use serde::{Deserialize, Serialize};
 pub struct LaunchSpec {
     /// The first container.
     pub container: ContainerSpec,
-    /// Print each system call to the debug log (`--strace`).
-    pub strace: bool,
+    /// Print system calls to the debug log (`--strace`).
+    pub strace: Option<Strace>,
+    /// Look for tasks that are stuck in the sentry.
+    pub watchdog: Option<Watchdog>,
     /// Honour set-user-id and set-group-id bits of programs (`--allow-suid`).
     pub allow_suid: bool,
     /// Lowest severity that goes to the debug log (0 error to 3 debug).
     pub log_level: u8,
+}
+
+/// A trace of system calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strace {
+    /// Names of the calls; empty for all.
+    pub calls: Vec<String>,
+    /// Bytes of a buffer that are shown.
+    pub log_size: u32,
+}
+
+/// A watchdog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watchdog {
+    /// How long a task may be in one system call without waiting, milliseconds.
+    pub limit_ms: u32,
+    /// End the sandbox; otherwise it is only logged.
+    pub panics: bool,
 }
 
 /// One container.

@@ -201,6 +201,7 @@ fn sandbox(mount_point: &std::path::Path, forbidden: bool) -> Result<std::conver
         winch: None,
         sentry: "",
         log: Box::new(|_, text| eprintln!("{text}")),
+        set_log: Box::new(|_| true),
         created: Box::new(|_| {}),
         finish: Box::new(|outcome| match outcome {
             Outcome::Exited(status) => status >> 8,

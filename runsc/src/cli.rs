@@ -10,7 +10,7 @@ const VERSION: &str =
 
 /// Container runtime that gives every container its own small kernel
 #[derive(Debug, Parser)]
-#[command(name = "runsc", version = VERSION, disable_version_flag = true)]
+#[command(name = "runsc", version = VERSION, disable_version_flag = true, disable_help_subcommand = true)]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -21,6 +21,22 @@ pub struct Cli {
     /// The command.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Takes options that may stand before and behind the command together.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        let trace = match &self.command {
+            Command::Run(run) => run.create.trace,
+            Command::Create(create) => create.trace,
+            Command::Do(options) => options.trace,
+            Command::Debug(Debug { action: Some(DebugAction::Restore(restore)), .. }) => restore.trace,
+            _ => Trace::default(),
+        };
+        self.global.strace |= trace.strace;
+        self
+    }
 }
 
 /// Options before the command.
@@ -42,8 +58,20 @@ pub struct Global {
     #[arg(long, global = true, value_name = "PATH")]
     pub debug_log: Option<String>,
     /// Print each system call of the container to the debug log
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub strace: bool,
+    /// Which of them: names, separated by commas [default: all]
+    #[arg(long, global = true, value_name = "LIST", value_delimiter = ',')]
+    pub strace_syscalls: Vec<String>,
+    /// Bytes of a buffer that are shown of it
+    #[arg(long, global = true, value_name = "N", default_value_t = 64)]
+    pub strace_log_size: u32,
+    /// What happens when a task is stuck in the sentry: in one system call, on its CPU
+    #[arg(long, global = true, value_enum, default_value_t = WatchdogAction::Log)]
+    pub watchdog_action: WatchdogAction,
+    /// How long it must be in it; 0 for no watchdog
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration_or_none, default_value = "3m")]
+    pub watchdog_timeout: Duration,
     /// Honour set-user-id and set-group-id bits of programs in the container
     #[arg(long, global = true)]
     pub allow_suid: bool,
@@ -75,6 +103,23 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// What a watchdog does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WatchdogAction {
+    /// Logs what the task does.
+    Log,
+    /// Ends the sandbox too.
+    Panic,
+}
+
+/// The trace, behind a command that makes a sandbox.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Trace {
+    /// Print each system call of the container to the debug log
+    #[arg(long)]
+    pub strace: bool,
 }
 
 /// How programs are run.
@@ -127,23 +172,105 @@ pub enum Command {
     Spec(Spec),
     /// Tell which platforms this host has, and which is taken
     Platforms,
-    /// Commands for those who work on the runtime itself
-    #[command(subcommand, hide = true)]
+    /// Look whether this host has what sandboxes need
+    Doctor(Doctor),
+    /// Print help about a command, or the table of system calls: `runsc help syscalls`
+    Help(Help),
+    /// Look into a sandbox while it runs
     Debug(Debug),
 }
 
-/// Commands of `debug`.
+/// Options of `debug`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    arg_required_else_help = true
+)]
+pub struct Debug {
+    /// Print what each task is in: its system call, or where its program made the last one
+    #[arg(long)]
+    pub stacks: bool,
+    /// Print the processes
+    #[arg(long)]
+    pub ps: bool,
+    /// Switch the trace of system calls: `all`, `off`, or names separated by commas. It goes to the debug log; one that
+    /// --debug-log names here takes its place
+    #[arg(long, value_name = "all|off|LIST")]
+    pub strace: Option<String>,
+    /// Set what goes to the debug log
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+    /// Identifier of the container
+    #[arg(value_name = "CONTAINER-ID", required = true)]
+    pub id: Option<String>,
+    /// For those who work on the runtime itself.
+    #[command(subcommand)]
+    pub action: Option<DebugAction>,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `help`.
+#[derive(Debug, Args)]
+pub struct Help {
+    /// Format of the table of system calls
+    #[arg(short, long, value_enum, default_value_t = TableFormat::Table)]
+    pub format: TableFormat,
+    /// A command, or `syscalls`
+    #[arg(value_name = "COMMAND|syscalls")]
+    pub topic: Vec<String>,
+}
+
+/// Format of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// Columns.
+    Table,
+    /// Values separated by commas.
+    Csv,
+    /// A JSON array.
+    Json,
+    /// A document.
+    Markdown,
+}
+
+/// Lowest severity that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Errors only.
+    Error,
+    /// And warnings.
+    Warning,
+    /// And progress.
+    Info,
+    /// And details.
+    Debug,
+}
+
+/// Commands of `debug` for those who work on the runtime itself.
 #[derive(Debug, Subcommand)]
-pub enum Debug {
+pub enum DebugAction {
     /// Freeze a sandbox: every task is switched out
+    #[command(hide = true)]
     Freeze(Id),
     /// Let a frozen sandbox run on
+    #[command(hide = true)]
     Thaw(Id),
     /// Freeze and thaw a sandbox many times at random moments
+    #[command(hide = true)]
     Churn(Churn),
     /// Write the memory of a sandbox into a directory
+    #[command(hide = true)]
     Save(Save),
     /// Make a sandbox of such a directory
+    #[command(hide = true)]
     Restore(Restore),
 }
 
@@ -181,6 +308,9 @@ pub struct Save {
 /// Options of `debug restore`.
 #[derive(Debug, Args)]
 pub struct Restore {
+    /// The trace.
+    #[command(flatten)]
+    pub trace: Trace,
     /// Directory that `debug save` made
     #[arg(long, value_name = "DIR")]
     pub image_path: PathBuf,
@@ -217,6 +347,8 @@ impl Command {
             Self::Do(_) => "do",
             Self::Spec(_) => "spec",
             Self::Platforms => "platforms",
+            Self::Doctor(_) => "doctor",
+            Self::Help(_) => "help",
             Self::Debug(_) => "debug",
         }
     }
@@ -233,6 +365,9 @@ pub struct Id {
 /// Options of `create` and `run`.
 #[derive(Debug, Clone, Args)]
 pub struct Create {
+    /// The trace.
+    #[command(flatten)]
+    pub trace: Trace,
     /// Directory of the bundle
     #[arg(short, long, default_value = ".", value_name = "DIR")]
     pub bundle: PathBuf,
@@ -481,6 +616,9 @@ pub enum ListFormat {
 /// Options of `do`.
 #[derive(Debug, Args)]
 pub struct Do {
+    /// The trace.
+    #[command(flatten)]
+    pub trace: Trace,
     /// Directory that becomes the root
     #[arg(long = "rootfs", default_value = "/", value_name = "DIR")]
     pub rootfs: PathBuf,
@@ -504,6 +642,11 @@ pub struct Spec {
     /// Program and its arguments [default: sh on a terminal]
     #[arg(last = true)]
     pub args: Vec<String>,
+}
+
+/// The same, or 0.
+fn parse_duration_or_none(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { parse_duration(text) }
 }
 
 /// A number with `ms`, `s` or `m`; more than 0.
@@ -537,6 +680,12 @@ mod tests {
             "runsc list --format=json",
             "runsc --memory 512M do -- sh -c exit",
             "runsc --root /r update --resources=- c1",
+            "runsc debug --strace openat,close --stacks c1",
+            "runsc debug freeze c1",
+            "runsc help syscalls --format csv",
+            "runsc help debug save",
+            "runsc do --strace -- true",
+            "runsc --strace --strace-syscalls=read,write do true",
             "runsc update --memory -1 --cpu-quota -1 --pids-limit -1 c1",
         ] {
             Cli::try_parse_from(line.split(' ')).expect(line);

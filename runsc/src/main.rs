@@ -22,7 +22,7 @@ const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+        Ok(cli) => cli.settled(),
         Err(error) => {
             // Help and version are no failures.
             let failed = error.use_stderr();

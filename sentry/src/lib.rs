@@ -21,6 +21,7 @@ pub mod loader;
 pub mod log;
 pub mod mm;
 pub mod net;
+pub mod strace;
 #[allow(unsafe_code)]
 pub mod sync;
 pub mod syscalls;

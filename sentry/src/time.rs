@@ -70,6 +70,11 @@ mod tsc {
         MONOTONIC_BASE.load(Ordering::Relaxed).wrapping_add(ns as u64)
     }
 
+    /// Nanoseconds of a difference of the time-stamp counter.
+    pub fn ns_of(ticks: u64) -> u64 {
+        ((u128::from(ticks) * u128::from(SCALE.load(Ordering::Relaxed))) >> SHIFT) as u64
+    }
+
     /// Nanoseconds of CLOCK_REALTIME since 1970.
     pub fn realtime_ns() -> u64 {
         monotonic_ns().wrapping_add(REALTIME_OFFSET.load(Ordering::Relaxed))
@@ -120,6 +125,11 @@ mod native {
 
     /// Nothing.
     pub fn frozen() {}
+
+    /// A counter of one tick each nanosecond.
+    pub fn ns_of(ticks: u64) -> u64 {
+        ticks
+    }
 
     /// What a vDSO would need.
     pub fn vdso_data() -> [u64; 5] {

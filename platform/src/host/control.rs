@@ -16,7 +16,7 @@ use abi::boot::PlatformKind;
 use abi::spec::ProcessSpec;
 
 use super::streams::{Stream, Streams};
-use super::{Created, fault};
+use super::{Created, SetLog, fault};
 use crate::memory::GuestMemory;
 
 /// Most bytes of a serialised command or answer.
@@ -68,6 +68,7 @@ pub struct Control {
     machine: Arc<OnceLock<MachineInfo>>,
     sentry: &'static str,
     created: Created,
+    set_log: SetLog,
     exits: AtomicU64,
 }
 
@@ -85,9 +86,10 @@ pub struct MachineInfo {
 }
 
 impl Control {
-    /// No commands yet; `created` is told of the answer to `create`, `sentry` is the digest of the sentry image.
+    /// No commands yet; `created` is told of the answer to `create`, `set_log` of another debug log, `sentry` is the digest of the sentry image.
     pub fn new(
         created: Created,
+        set_log: SetLog,
         memory: Arc<GuestMemory>,
         streams: Arc<Streams>,
         machine: Arc<OnceLock<MachineInfo>>,
@@ -101,6 +103,7 @@ impl Control {
             machine,
             sentry,
             created,
+            set_log,
             exits: AtomicU64::new(0),
         }
     }
@@ -192,7 +195,17 @@ impl Control {
         {
             self.memory.raise_limit(bytes);
         }
-        let file = if matches!(command.request, Request::Save) { files.pop_front() } else { None };
+        let takes =
+            matches!(command.request, Request::Save | Request::Strace { .. } | Request::LogLevel { .. });
+        let mut file = if takes { files.pop_front() } else { None };
+        if let Request::Strace { .. } | Request::LogLevel { .. } = command.request
+            && !(self.set_log)(file.take().map(File::from))
+        {
+            let context = "the sandbox has no debug log; name one with --debug-log FILE".into();
+            let result = Err(Failure { errno: libc::EBADF, context });
+            send(stream, &Reply::Done { id: outer, result });
+            return false;
+        }
         if let Some(result) = self.serve_here(&command.request, file.map(File::from)) {
             let thaws = matches!((&command.request, &result), (Request::Thaw, Ok(_)));
             send(stream, &Reply::Done { id: outer, result });

@@ -58,6 +58,9 @@ pub type Finish = Box<dyn Fn(&Outcome) -> i32 + Send + Sync>;
 /// Told of the answer to `create`.
 pub type Created = Box<dyn Fn(Result<(), abi::control::Failure>) + Send + Sync>;
 
+/// Takes another file for the log, where there is one; returns whether the sandbox has a log.
+pub type SetLog = Box<dyn Fn(Option<std::fs::File>) -> bool + Send + Sync>;
+
 /// What the services of a sandbox are made of.
 pub struct Parts {
     /// Guest memory.
@@ -74,6 +77,8 @@ pub struct Parts {
     pub sentry: &'static str,
     /// Takes log lines.
     pub log: LogSink,
+    /// Takes another file for the log lines.
+    pub set_log: SetLog,
     /// Told when the container is created.
     pub created: Created,
     /// Called at the end.
@@ -100,8 +105,14 @@ impl HostServices {
         let machine = Arc::new(OnceLock::new());
         let (memory, known) = (Arc::clone(&parts.memory), Arc::clone(&machine));
         let streams = Arc::new(Streams::new(parts.streams)?);
-        let control =
-            Arc::new(Control::new(parts.created, memory, Arc::clone(&streams), known, parts.sentry));
+        let control = Arc::new(Control::new(
+            parts.created,
+            parts.set_log,
+            memory,
+            Arc::clone(&streams),
+            known,
+            parts.sentry,
+        ));
         input::Watcher {
             streams: Arc::clone(&streams),
             control: Arc::clone(&control),

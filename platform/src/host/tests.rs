@@ -54,6 +54,7 @@ impl Host {
             winch: None,
             sentry: "",
             log: Box::new(|_, _| {}),
+            set_log: Box::new(|_| true),
             created: Box::new(|_| {}),
             finish: Box::new(|_| 0),
         });

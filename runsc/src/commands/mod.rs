@@ -4,9 +4,11 @@ mod create;
 mod debug;
 mod delete;
 mod do_command;
+mod doctor;
 mod events;
 mod exec;
 mod features;
+mod help;
 mod kill;
 mod list;
 mod pause;
@@ -39,6 +41,8 @@ pub fn run(cli: Cli) -> Result<u8, Error> {
         Command::Spec(options) => spec::spec(options),
         Command::Debug(command) => debug::debug(global, command),
         Command::Update(options) => update::update(global, options),
+        Command::Doctor(options) => doctor::doctor(global, options),
+        Command::Help(options) => help::help(options),
         Command::Events(options) => events::events(global, options),
         Command::Features => features::features(),
         Command::Wait(id) => wait::wait(global, &id.id),

@@ -28,7 +28,13 @@ pub fn ps(global: &Global, options: &Ps) -> Result<u8, Error> {
     if state.status == Status::Paused {
         return Err(Error::Status("container is paused: resume it to see its processes".into()));
     }
-    let answer = Client::connect(container.dir())?.ask(Request::Processes, Some(PATIENCE))?;
+    table(&mut Client::connect(container.dir())?)?;
+    Ok(0)
+}
+
+/// Prints the table that a sandbox gives.
+pub fn table(client: &mut Client) -> Result<(), Error> {
+    let answer = client.ask(Request::Processes, Some(PATIENCE))?;
     let Answer::Processes(list) = answer else {
         return Err(Error::Sandbox("it gave no answer that belongs to a list of processes".into()));
     };
@@ -41,5 +47,5 @@ pub fn ps(global: &Global, options: &Ps) -> Result<u8, Error> {
             process.uid, process.pid, process.ppid, process.state, process.comm
         );
     }
-    Ok(0)
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use abi::boot::{KVM_IMAGE_BASE, SYSTRAP_IMAGE_BASE};
 use checkpoint::Snapshot;
@@ -178,6 +178,8 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     };
     let sentry = if matches!(platform, Taken::Kvm(_)) { DIGEST_KVM } else { DIGEST_SYSTRAP };
     let (created, ended) = (Arc::clone(&sync), sync);
+    let log = Arc::new(Mutex::new(debug_log));
+    let other_log = Arc::clone(&log);
     let services = HostServices::new(Parts {
         memory,
         directories,
@@ -185,7 +187,14 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
         listener: Some(listener),
         winch,
         sentry,
-        log: Box::new(move |level, text| write_log(debug_log.as_ref(), level, text)),
+        log: Box::new(move |level, text| write_log(current(&log).as_ref(), level, text)),
+        set_log: Box::new(move |file| {
+            let mut log = current(&other_log);
+            if file.is_some() {
+                *log = file;
+            }
+            log.is_some()
+        }),
         created: Box::new(move |result| {
             let message = match result {
                 Ok(()) => Message::Created,
@@ -222,6 +231,11 @@ fn close_inherited(null: File, debug_log: Option<&File>, mut kept: Vec<i32>) -> 
     kept.extend(crate::log::file().map(AsRawFd::as_raw_fd));
     process::close_except(kept)?;
     Ok(crate::log::file().map_or(2, AsRawFd::as_raw_fd))
+}
+
+/// The debug log as of now.
+fn current(log: &Mutex<Option<File>>) -> MutexGuard<'_, Option<File>> {
+    log.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn write_log(debug_log: Option<&File>, level: u64, text: &str) {

@@ -22,7 +22,7 @@ use platform::{process, terminal};
 use super::child::{self, Sandbox};
 use super::streams::{self, Console};
 use super::sync::{self, Message};
-use super::{choose, control, limits};
+use super::{choose, control, limits, tracing};
 use crate::cli::Global;
 use crate::error::Error;
 use crate::log;
@@ -152,7 +152,8 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
     let debug_log = log::open_debug(request.global, request.command, request.id)?;
     let spec = LaunchSpec {
         container: launch.container,
-        strace: request.global.strace,
+        strace: tracing::at_start(request.global),
+        watchdog: tracing::watchdog(request.global),
         allow_suid: request.global.allow_suid,
         log_level: if request.global.debug { 3 } else { 2 },
     };

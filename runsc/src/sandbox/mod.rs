@@ -11,3 +11,4 @@ pub mod launch;
 pub mod limits;
 pub mod streams;
 pub mod sync;
+pub mod tracing;

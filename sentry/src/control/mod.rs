@@ -6,6 +6,7 @@ use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::wait::{self, WaitError};
 use crate::kernel::{boot, events, freeze, join, oom, reclaim, resources};
 use crate::mm::frames::page::KernelPage;
+use crate::strace;
 use crate::sync::Events;
 use abi::control::{Answer, Command, Failure, ProcessInfo, Reply, Request, Usage};
 use abi::hostcall::{ControlReceive, ControlReply};
@@ -105,10 +106,14 @@ fn run(request: &Request) -> Result<Answer, Failure> {
         Request::Resize { pid } => {
             join::resize(*pid).map(|()| Answer::Ok).map_err(|e| failed(e, "resizing the terminal"))
         }
-        Request::Strace { on } => {
-            crate::syscalls::set_trace(*on);
+        Request::Strace { trace } => strace::set(trace.as_ref())
+            .map(|()| Answer::Ok)
+            .map_err(|name| failed(Errno::EINVAL, &alloc::format!("there is no system call {name:?}"))),
+        Request::LogLevel { level } => {
+            crate::log::set_level(*level);
             Ok(Answer::Ok)
         }
+        Request::Stacks => Ok(Answer::Text(strace::tasks::list())),
         Request::Update { resources } => {
             let lowered = resources.machine_memory.is_some();
             resources::apply((**resources).clone())

@@ -52,6 +52,11 @@ pub fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
             Ok(())
         }
     }
+    // First: the sandbox ends with what comes after. Not again where this itself panics.
+    static DUMPED: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+    if !DUMPED.swap(true, core::sync::atomic::Ordering::SeqCst) {
+        crate::strace::ring::dump(crate::log::Level::Error, false);
+    }
     let mut text = Text { buf: [0; 1024], len: 0 };
     let _ = write!(text, "{info}");
     for frame in crate::arch::backtrace().iter().take_while(|f| **f != 0) {

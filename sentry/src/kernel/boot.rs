@@ -4,7 +4,7 @@ use super::cred::Cred;
 use super::process::{self, ThreadGroup};
 use super::signal::SigHandlers;
 use super::task::{Task, TaskParts};
-use super::{events, random, resources, sched, signal, uts, view};
+use super::{events, random, resources, sched, signal, uts, view, watchdog};
 use crate::errno::Errno;
 use crate::fs::tty::{self, Tty};
 use crate::loader::exec;
@@ -64,7 +64,9 @@ pub fn run_first(info: &BootInfo, spec: &[u8]) -> ! {
     match postcard::from_bytes::<LaunchSpec>(spec) {
         Ok(spec) => {
             crate::log::set_level(spec.log_level);
-            crate::syscalls::set_trace(spec.strace);
+            if let Err(name) = crate::strace::set(spec.strace.as_ref()) {
+                crate::warn!("--strace-syscalls: there is no system call {name:?}");
+            }
             if let Err(e) = resources::apply(spec.container.resources.clone()) {
                 crate::warn!("the container's limits are not set: {}", e.name());
             }
@@ -126,6 +128,9 @@ fn first_task() {
         Err(failure) => Err(failure.clone()),
     };
     crate::control::reply(&Reply::Created { result: reply });
+    if let Some(watchdog) = &spec.watchdog {
+        watchdog::start(watchdog);
+    }
     if let Err(e) = spawn_kernel(Box::new(crate::control::serve)) {
         crate::error!("no memory for the control task: {}", e.name());
     }

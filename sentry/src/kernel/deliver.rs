@@ -8,6 +8,8 @@ use super::wait;
 use crate::arch::context::VECTOR_SYSCALL;
 use crate::arch::fpu;
 use crate::errno::{Errno, Result};
+use crate::log;
+use crate::strace::ring;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
@@ -172,9 +174,22 @@ fn default_action(current: &CurrentTask, signal: u32) {
         }
         DefaultAction::Terminate | DefaultAction::Core => {
             crate::debug!("process {} ends by signal {signal}", current.pid());
+            if faulty(signal) && log::enabled(log::Level::Debug) {
+                crate::debug!(
+                    "it was at {:#x}, its last fault at {:#x}",
+                    current.ctx().rip,
+                    current.ctx().cr2
+                );
+                ring::dump(log::Level::Debug, true);
+            }
             current.group.start_exit(signal as i32);
         }
     }
+}
+
+/// Whether a process that dies of a signal has made a mistake.
+fn faulty(signal: u32) -> bool {
+    matches!(signal, c::SIGSEGV | c::SIGBUS | c::SIGILL | c::SIGSYS | c::SIGFPE | c::SIGTRAP | c::SIGABRT)
 }
 
 /// Whether no member of the process group has a parent in another group of the same session.

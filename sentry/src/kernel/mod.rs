@@ -30,3 +30,4 @@ pub mod timer;
 pub mod uts;
 pub mod view;
 pub mod wait;
+pub mod watchdog;

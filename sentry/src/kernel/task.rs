@@ -15,6 +15,7 @@ use crate::mm::Mm;
 use crate::mm::access::{UserSink, UserSource};
 use crate::mm::io::{Sink, Source};
 use crate::mm::map::MapLimits;
+use crate::strace::tasks::CallRecord;
 use crate::sync::{SpinLock, WaitQueue};
 use crate::vfs::{FdTable, FsState};
 use alloc::boxed::Box;
@@ -99,8 +100,6 @@ pub struct Task {
     pub restart_left: AtomicU64,
     /// The clock of CPU time that it goes by; 0 for real time.
     pub restart_clock: AtomicI32,
-    /// Number of the system call that it is in, plus 1; 0 for none.
-    pub syscall: AtomicU64,
     /// See [`work`].
     pub work: AtomicU32,
     /// Its tracer, and what that wants: ptrace(2).
@@ -109,6 +108,8 @@ pub struct Task {
     pub seccomp: SpinLock<Seccomp>,
     /// What semaphores get back at its end: SEM_UNDO.
     undo: SpinLock<Option<Arc<UndoList>>>,
+    /// The system call that it is in.
+    pub call: CallRecord,
 }
 
 /// Lets a parent wait until its vfork child execs or ends.
@@ -197,11 +198,11 @@ impl Task {
             restart_sleep: AtomicU64::new(0),
             restart_left: AtomicU64::new(0),
             restart_clock: AtomicI32::new(0),
-            syscall: AtomicU64::new(0),
             work: AtomicU32::new(0),
             trace: SpinLock::new(None),
             seccomp: SpinLock::new(Seccomp::Disabled),
             undo: SpinLock::new(None),
+            call: CallRecord::default(),
         }))
     }
 

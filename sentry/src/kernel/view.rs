@@ -123,7 +123,7 @@ fn describe(group: &Arc<ThreadGroup>, task: Option<&Arc<Task>>, whole: bool) -> 
         let filters = task.seccomp.lock();
         (info.seccomp, info.seccomp_filters) = (filters.mode(), filters.filters() as u32);
     }
-    info.syscall = task.syscall.load(Ordering::Relaxed) as i64 - 1;
+    info.syscall = task.call.number().map_or(-1, |nr| nr as i64);
     if let Ok(mm) = task.try_mm() {
         fill_memory(&mut info, &mm);
     }

@@ -44,7 +44,8 @@ use crate::kernel::ptrace as tracing;
 use crate::kernel::seccomp as seccomp_rules;
 use crate::kernel::signal::{self as signal_rules, SigInfo};
 use crate::kernel::task::{CurrentTask, work};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::strace::{self, ring};
+use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general::{SIGTRAP, TRAP_TRACE};
 use linux_raw_sys::ptrace::PTRACE_EVENT_SECCOMP;
 
@@ -81,14 +82,8 @@ impl Args {
 /// A handler.
 pub type Handler = fn(&CurrentTask, &Args) -> Result<u64>;
 
-static TRACE: AtomicBool = AtomicBool::new(false);
 /// Calls of each number that are not there.
 static UNKNOWN: [AtomicU64; table::COUNT] = [const { AtomicU64::new(0) }; table::COUNT];
-
-/// Switches the trace of system calls.
-pub fn set_trace(on: bool) {
-    TRACE.store(on, Ordering::Relaxed);
-}
 
 /// Serves the system call that the program has just made.
 pub fn serve(current: &CurrentTask) {
@@ -103,19 +98,22 @@ pub fn serve(current: &CurrentTask) {
             None => return end(current),
         }
     }
-    let traced = TRACE.load(Ordering::Relaxed);
-    let start = if traced { crate::time::monotonic_ns() } else { 0 };
+    let rip = current.ctx().rip;
+    let traced = strace::traces(nr);
+    let start = if traced { strace::enter(current, nr, &args) } else { 0 };
+    let noted = ring::begin(current, nr, &args);
     let result = match table::TABLE.get(nr as usize) {
         Some(Some(table::Entry { handler: Some(handler), .. })) => {
-            current.syscall.store(nr + 1, Ordering::Relaxed);
+            current.call.begin(nr, &args, rip);
             let result = handler(current, &args);
-            current.syscall.store(0, Ordering::Relaxed);
+            current.call.end();
             result
         }
         _ => unknown(nr),
     };
+    ring::end(noted, &result);
     if traced {
-        trace(current, nr, &args, &result, start);
+        strace::leave(current, nr, &args, &result, start);
     }
     let mut ctx = current.ctx_mut();
     match result {
@@ -206,29 +204,4 @@ fn unknown(nr: u64) -> Result<u64> {
         crate::info!("system call {name} ({nr}) is not there: ENOSYS");
     }
     Err(Errno::ENOSYS)
-}
-
-fn trace(current: &CurrentTask, nr: u64, args: &Args, result: &Result<u64>, start: u64) {
-    let name = table::TABLE.get(nr as usize).and_then(|e| e.as_ref()).map_or("?", |e| e.name);
-    let comm = current.comm();
-    let comm = core::str::from_utf8(&comm).unwrap_or("?").trim_end_matches('\0');
-    let us = (crate::time::monotonic_ns() - start) / 1000;
-    let [a, b, c, d, e, f] = args.0;
-    let (pid, tid) = (current.pid(), current.tid());
-    let level = crate::log::Level::Trace;
-    match result {
-        Ok(value) => crate::log::write(
-            level,
-            format_args!(
-                "[{pid}:{tid}] {comm} {name}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) = {value:#x} ({us} us)"
-            ),
-        ),
-        Err(error) => crate::log::write(
-            level,
-            format_args!(
-                "[{pid}:{tid}] {comm} {name}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) = -1 {} ({us} us)",
-                error.name()
-            ),
-        ),
-    }
 }

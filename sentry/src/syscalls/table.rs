@@ -409,3 +409,23 @@ table! {
     451 "cachestat" Missing None, "";
     452 "fchmodat2" Full Some(stat::fchmodat2), "";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_what_the_handlers_do() {
+        for (nr, entry) in TABLE.iter().enumerate().filter_map(|(nr, entry)| Some((nr, entry.as_ref()?))) {
+            let refuses =
+                entry.handler.is_some_and(|h| core::ptr::fn_addr_eq(h, misc::not_permitted as Handler));
+            let level = match entry.handler {
+                None => Level::Missing,
+                Some(_) if refuses => Level::Refused,
+                Some(_) if entry.note.is_empty() => Level::Full,
+                Some(_) => Level::Partial,
+            };
+            assert_eq!(entry.level, level, "{} ({nr})", entry.name);
+        }
+    }
+}

@@ -4,7 +4,6 @@ use crate::arch::UserContext;
 use crate::arch::context::VECTOR_SYSCALL;
 use crate::errno::{Errno, Result};
 use crate::kernel::task::CurrentTask;
-use core::sync::atomic::Ordering;
 
 /// Number of registers.
 pub const COUNT: usize = 27;
@@ -34,10 +33,10 @@ impl Regs {
     /// Those of the running task.
     pub fn of(current: &CurrentTask) -> Self {
         let ctx = (**current.ctx()).clone();
-        let orig_rax = match current.syscall.load(Ordering::Relaxed) {
-            0 if ctx.vector == VECTOR_SYSCALL => ctx.error,
-            0 => u64::MAX,
-            number => number - 1,
+        let orig_rax = match current.call.number() {
+            Some(number) => number,
+            None if ctx.vector == VECTOR_SYSCALL => ctx.error,
+            None => u64::MAX,
         };
         Self { ctx, fs_base: current.bases.running_fs(), gs_base: current.bases.running_gs(), orig_rax }
     }

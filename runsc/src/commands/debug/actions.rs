@@ -1,39 +1,31 @@
-//! `runsc debug`: for those who work on the runtime itself.
+//! Commands of `runsc debug` for those who work on the runtime itself.
 
 use std::time::{Duration, Instant};
 
 use abi::control::{Answer, Request as ControlRequest};
 use checkpoint::Writer;
 use oci::bundle::Bundle;
-use oci::state::Status;
 
-use super::run::foreground;
-use crate::cli::{Churn, Debug, Global, Restore, Save};
+use super::connect;
+use crate::cli::{Churn, DebugAction, Global, Restore, Save};
+use crate::commands::run::foreground;
 use crate::error::Error;
 use crate::sandbox::control::Client;
-use crate::sandbox::launch::{Request, launch, store};
+use crate::sandbox::launch::{Request, launch};
 
 /// Time that a sandbox gets to freeze or to write its memory.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a command.
-pub fn debug(global: &Global, command: &Debug) -> Result<u8, Error> {
+pub fn act(global: &Global, command: &DebugAction) -> Result<u8, Error> {
     match command {
-        Debug::Freeze(id) => ask(&mut connect(global, &id.id)?, ControlRequest::Freeze)?,
-        Debug::Thaw(id) => ask(&mut connect(global, &id.id)?, ControlRequest::Thaw)?,
-        Debug::Churn(options) => churn(&mut connect(global, &options.id)?, options)?,
-        Debug::Save(options) => save(&mut connect(global, &options.id)?, options)?,
-        Debug::Restore(options) => return restore(global, options),
+        DebugAction::Freeze(id) => ask(&mut connect(global, &id.id)?, ControlRequest::Freeze)?,
+        DebugAction::Thaw(id) => ask(&mut connect(global, &id.id)?, ControlRequest::Thaw)?,
+        DebugAction::Churn(options) => churn(&mut connect(global, &options.id)?, options)?,
+        DebugAction::Save(options) => save(&mut connect(global, &options.id)?, options)?,
+        DebugAction::Restore(options) => return restore(global, options),
     }
     Ok(0)
-}
-
-fn connect(global: &Global, id: &str) -> Result<Client, Error> {
-    let container = store(global)?.find(id)?;
-    if container.state()?.status == Status::Stopped {
-        return Err(Error::Status("container not running".into()));
-    }
-    Client::connect(container.dir())
 }
 
 fn ask(client: &mut Client, request: ControlRequest) -> Result<(), Error> {
