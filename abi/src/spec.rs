@@ -59,6 +59,8 @@ pub struct ContainerSpec {
     pub readonly_paths: Vec<String>,
     /// sysctl settings.
     pub sysctl: Vec<(String, String)>,
+    /// Filter of system calls that its processes begin with.
+    pub seccomp: Option<SeccompSpec>,
     /// What it may use.
     pub resources: Resources,
     /// Start the process at once (`run`); otherwise wait for [`Start`](crate::control::Request::Start).
@@ -96,6 +98,60 @@ pub struct ProcessSpec {
     pub console_size: (u16, u16),
     /// Streams behind file descriptors: index 0 to 2 are stdin, stdout and stderr, then those of --preserve-fds.
     pub streams: Vec<StreamSpec>,
+}
+
+/// A filter of system calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompSpec {
+    /// What calls answer that no rule is for, as a filter returns it: seccomp(2).
+    pub default: u32,
+    /// Rules.
+    pub rules: Vec<SeccompRule>,
+    /// Whether what is not allowed is logged.
+    pub log: bool,
+}
+
+/// A rule for some system calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompRule {
+    /// Names of the calls.
+    pub names: Vec<String>,
+    /// What they answer.
+    pub answer: u32,
+    /// What must hold of their arguments, all of it.
+    pub args: Vec<SeccompArg>,
+}
+
+/// A condition of an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompArg {
+    /// Which argument: 0 to 5.
+    pub index: u8,
+    /// What it is compared with; the mask of a masked comparison.
+    pub value: u64,
+    /// What it is compared with under the mask.
+    pub value_two: u64,
+    /// How.
+    pub comparison: Comparison,
+}
+
+/// How an argument is compared, as unsigned numbers of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Comparison {
+    /// `==`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+    /// `argument & value == value_two & value`
+    MaskedEqual,
 }
 
 /// A host descriptor that the VMM holds for the container.

@@ -6,7 +6,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use crate::bundle::Bundle;
 use crate::limits::Limits;
 use crate::mounts::{self, Donation, Donations};
-use crate::{Error, process};
+use crate::{Error, process, seccomp};
 
 /// A container ready to be launched, except for its streams.
 #[derive(Debug)]
@@ -54,6 +54,7 @@ pub fn convert(bundle: &Bundle, id: &str, start: bool) -> Result<Launch, Error> 
         masked_paths: paths(|l| l.masked_paths()),
         readonly_paths: paths(|l| l.readonly_paths()),
         sysctl,
+        seccomp: linux.and_then(|l| l.seccomp().as_ref()).map(seccomp::convert).transpose()?,
         resources: Limits::of(linux).for_sentry(),
         start,
     };
@@ -79,10 +80,6 @@ fn warnings(bundle: &Bundle) -> Vec<String> {
         warn(process.io_priority().is_some(), "process.ioPriority has no effect");
     }
     if let Some(linux) = spec.linux() {
-        warn(
-            linux.seccomp().is_some(),
-            "linux.seccomp has no effect: the sentry, not the host's kernel, serves system calls",
-        );
         warn(
             linux.devices().as_ref().is_some_and(|d| !d.is_empty()),
             "linux.devices has no effect: /dev holds the standard devices",

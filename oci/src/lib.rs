@@ -11,6 +11,7 @@ pub mod launch;
 pub mod limits;
 pub mod mounts;
 pub mod process;
+pub mod seccomp;
 pub mod state;
 
 pub use error::Error;

@@ -4,7 +4,7 @@ use super::cred::Cred;
 use super::process::{self, ThreadGroup};
 use super::signal::SigHandlers;
 use super::task::{Task, TaskParts};
-use super::{events, random, resources, sched, signal, uts, view, watchdog};
+use super::{events, profile, random, resources, sched, seccomp, signal, uts, view, watchdog};
 use crate::errno::Errno;
 use crate::fs::tty::{self, Tty};
 use crate::loader::exec;
@@ -175,6 +175,11 @@ fn create(spec: &LaunchSpec) -> Result<(Arc<Task>, exec::Loaded), Failure> {
     uts::set_domain(container.domainname.as_bytes());
     let fs = vfs::setup::build_root(container).map_err(|(e, what)| failure(e, what))?;
     let _ = ROOT.set(fs.fork());
+    if let Some(spec) = &container.seccomp {
+        profile::compile(spec)
+            .and_then(|program| seccomp::set_container(program, spec.log))
+            .map_err(|e| failure(e, "the filter of system calls (linux.seccomp)".to_string()))?;
+    }
     let group =
         process::find_group(1).ok_or_else(|| failure(Errno::ESRCH, "the first process".to_string()))?;
     let LoadedProcess { task, program, terminal } = load_process(fs, &container.process, &group)?;
@@ -220,7 +225,9 @@ pub(super) fn load_process(
             comm: [0; 16],
             affinity: u64::MAX,
         });
-        Ok((task.map_err(|e| failure(e, "the process's task".to_string()))?, loaded))
+        let task = task.map_err(|e| failure(e, "the process's task".to_string()))?;
+        seccomp::begin(&task);
+        Ok((task, loaded))
     });
     match loaded {
         Ok((task, program)) => Ok(LoadedProcess { task, program, terminal }),

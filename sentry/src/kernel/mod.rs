@@ -14,6 +14,7 @@ pub mod itimer;
 pub mod join;
 pub mod oom;
 pub mod process;
+pub mod profile;
 pub mod ptrace;
 pub mod random;
 pub mod reclaim;

@@ -5,6 +5,7 @@ use super::exit;
 use super::signal::{self, SigAction, SigInfo};
 use super::task::{CurrentTask, Task, work};
 use crate::errno::{Errno, Result};
+use crate::sync::Once;
 use crate::syscalls::table::{self, COUNT};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -303,6 +304,26 @@ pub fn install_for_all(current: &CurrentTask, program: Program, log: bool) -> Re
         task.set_work(work::SECCOMP);
     }
     Ok(None)
+}
+
+/// What processes of the container begin with.
+static CONTAINER: Once<Arc<Filter>> = Once::new();
+
+/// Sets the filter that processes of the container begin with.
+///
+/// # Errors
+/// ENOMEM: it is too long.
+pub fn set_container(program: Program, log: bool) -> Result<()> {
+    let _ = CONTAINER.set(Filter::new(program, log, None)?);
+    Ok(())
+}
+
+/// Gives a process that has not run the container's filter.
+pub fn begin(task: &Task) {
+    if let Some(filter) = CONTAINER.get() {
+        *task.seccomp.lock() = Seccomp::Filter(filter.clone());
+        task.set_work(work::SECCOMP);
+    }
 }
 
 /// A new task begins with its parent's.
