@@ -134,8 +134,9 @@ pub fn online_mask() -> u64 {
 
 /// Lets tasks run on the first `n` vCPUs only, or on all that there are. Tasks leave the others with the next event there.
 pub fn set_online(n: usize) {
-    let before = ONLINE.swap(n.max(1), Ordering::SeqCst);
-    if before != n {
+    let before = online();
+    ONLINE.store(n.max(1), Ordering::SeqCst);
+    if online() != before {
         let me = cpu::id();
         (0..cpu::count()).filter(|other| *other != me).for_each(port::kick);
     }
@@ -534,10 +535,11 @@ pub fn arm() {
     let mut deadline = timer::next_deadline().unwrap_or(u64::MAX);
     if cpu.queued.load(Ordering::Relaxed) != 0 {
         let slice = if IDLE_CPUS.load(Ordering::Relaxed) != 0 { BALANCE_NS } else { SLICE_NS };
-        // An armed timer within a slice is near enough.
-        let now_armed = cpu.armed.load(Ordering::Relaxed);
-        if now_armed == u64::MAX {
-            deadline = deadline.min(crate::time::monotonic_ns() + slice);
+        // An armed timer within a slice is near enough; one that is further away, such as that of a long sleep, would let
+        // the task that waits here starve.
+        let end = crate::time::monotonic_ns() + slice;
+        if cpu.armed.load(Ordering::Relaxed) > end {
+            deadline = deadline.min(end);
         }
     }
     arm_for(deadline);
