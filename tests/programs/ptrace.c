@@ -353,12 +353,19 @@ static void filter_events(void) {
     await(pid);
 }
 
-static void *thread(void *p) { return p; }
+static volatile pid_t thread_id;
+static void *thread(void *p) {
+    thread_id = gettid();
+    return p;
+}
 static void threads_of(void) {
     stop_self();
     pthread_t t;
     pthread_create(&t, NULL, thread, NULL);
     pthread_join(t, NULL);
+    /* Not until it has quite ended: it would take this status as its own. */
+    while (syscall(SYS_tgkill, getpid(), thread_id, 0) == 0)
+        usleep(1000);
     _exit(12);
 }
 static void threads(void) {
