@@ -46,6 +46,8 @@ int main(void) {
 	CPU_SET(0, &c);
 	OK(sched_setaffinity(0, sizeof c, &c));
 	IS(sched_getcpu() == 0);
+	OK(sched_getaffinity(-1, sizeof c, &c));
+	OK(sched_setaffinity(-1, sizeof c, &c));
 	OK(sched_yield());
 	OK(sched_getscheduler(999999));
 	OK(sched_setscheduler(0, 77, &(struct sched_param){0}));

@@ -27,13 +27,18 @@ pub fn sched_yield(_: &CurrentTask, _: &Args) -> Result<u64> {
     Ok(0)
 }
 
+/// The task whose affinity is meant. These calls look a negative identifier up, where the others refuse it.
+fn affinity_target(task: &CurrentTask, pid: i32) -> Result<Arc<Task>> {
+    if pid < 0 { Err(Errno::ESRCH) } else { target(task, pid) }
+}
+
 /// sched_getaffinity(2)
 pub fn sched_getaffinity(task: &CurrentTask, args: &Args) -> Result<u64> {
     let size = args.u64(1);
     if size < 8 || !size.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    let mask = target(task, args.i32(0))?.sched.affinity.load(Ordering::Relaxed) & cpu_mask();
+    let mask = affinity_target(task, args.i32(0))?.sched.affinity.load(Ordering::Relaxed) & cpu_mask();
     task.write_obj(args.u64(2), &mask)?;
     Ok(8)
 }
@@ -44,7 +49,7 @@ pub fn sched_setaffinity(task: &CurrentTask, args: &Args) -> Result<u64> {
     let n = (args.u64(1) as usize).min(8);
     task.read_bytes(args.u64(2), &mut raw[..n])?;
     let mask = u64::from_le_bytes(raw) & cpu_mask();
-    let target = target(task, args.i32(0))?;
+    let target = affinity_target(task, args.i32(0))?;
     if mask == 0 {
         return Err(Errno::EINVAL);
     }
