@@ -194,6 +194,6 @@ pub struct Control {
     pub creds: Option<Creds>,
     /// Descriptions.
     pub rights: Option<Rights>,
-    /// Control messages that are ready for the program: level, type, data.
+    /// Other control messages: level, type, data. To a program they go as they are; from one, the socket judges them.
     pub more: Vec<(u32, u32, Vec<u8>)>,
 }

@@ -109,7 +109,8 @@ fn read_control(task: &CurrentTask, domain: u32, addr: u64, len: usize) -> Resul
                 out.creds = Some(check_creds(task, data)?);
             }
             (n::SOL_SOCKET, _) => return Err(Errno::EINVAL),
-            // Of other levels: sources and lifetimes of packets, which the loopback interface has no use for.
+            // What the headers of packets shall say.
+            _ if domain != n::AF_UNIX => out.more.push((level, kind, data.to_vec())),
             _ => {}
         }
         rest = rest.get(size.next_multiple_of(8)..).unwrap_or_default();

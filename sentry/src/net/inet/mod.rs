@@ -5,6 +5,7 @@
 //! [`address::route`], which says where a destination is.
 
 pub mod address;
+pub mod header;
 pub mod lo;
 pub mod options;
 pub mod ports;

@@ -89,14 +89,24 @@ impl IpOptions {
         }
     }
 
+    /// Value of an IPv4 option; 0 of one that is not kept.
+    pub fn v4_value(&self, name: u32) -> i32 {
+        place(&V4, &self.v4, name).map_or(0, |(_, v)| v.load(Ordering::Relaxed))
+    }
+
+    /// Value of an IPv6 option; 0 of one that is not kept.
+    pub fn v6_value(&self, name: u32) -> i32 {
+        place(&V6, &self.v6, name).map_or(0, |(_, v)| v.load(Ordering::Relaxed))
+    }
+
     /// Whether an IPv4 option is on.
     pub fn v4_on(&self, name: u32) -> bool {
-        place(&V4, &self.v4, name).is_some_and(|(_, v)| v.load(Ordering::Relaxed) != 0)
+        self.v4_value(name) != 0
     }
 
     /// Whether an IPv6 option is on.
     pub fn v6_on(&self, name: u32) -> bool {
-        place(&V6, &self.v6, name).is_some_and(|(_, v)| v.load(Ordering::Relaxed) != 0)
+        self.v6_value(name) != 0
     }
 
     /// IPV6_V6ONLY.

@@ -1,5 +1,6 @@
 //! UDP between sockets of the sandbox: udp(7).
 
+use super::header::Header;
 use super::options::{IpOptions, SOL_IP, SOL_IPV6};
 use super::ports::{self, Binding, Claim, Ports};
 use super::stats::{self, Counter};
@@ -32,6 +33,7 @@ pub static PORTS: Ports<UdpSocket> = Ports::new();
 struct Origin {
     from: SocketAddr,
     to: IpAddr,
+    header: Header,
     /// CLOCK_REALTIME, ns.
     at: u64,
 }
@@ -165,12 +167,13 @@ impl UdpSocket {
             more.push((SOL_IP, n::IP_PKTINFO, data));
         }
         let v4 = origin.to.is_ipv4();
+        let (hops, class) = (i32::from(origin.header.hops), i32::from(origin.header.class));
         let int = |v: i32| v.to_ne_bytes().to_vec();
         if v4 && self.ip.v4_on(12) {
-            more.push((SOL_IP, 2, int(64))); // IP_TTL for IP_RECVTTL
+            more.push((SOL_IP, 2, int(hops))); // IP_TTL for IP_RECVTTL
         }
         if v4 && self.ip.v4_on(13) {
-            more.push((SOL_IP, 1, alloc::vec![0])); // IP_TOS for IP_RECVTOS
+            more.push((SOL_IP, 1, alloc::vec![origin.header.class])); // IP_TOS for IP_RECVTOS
         }
         if self.common.domain == n::AF_INET6 {
             if self.ip.v6_on(49) {
@@ -179,10 +182,10 @@ impl UdpSocket {
                 more.push((SOL_IPV6, 50, data)); // IPV6_PKTINFO
             }
             if !v4 && self.ip.v6_on(51) {
-                more.push((SOL_IPV6, 52, int(64))); // IPV6_HOPLIMIT
+                more.push((SOL_IPV6, 52, int(hops))); // IPV6_HOPLIMIT
             }
             if !v4 && self.ip.v6_on(66) {
-                more.push((SOL_IPV6, 67, int(0))); // IPV6_TCLASS
+                more.push((SOL_IPV6, 67, int(class))); // IPV6_TCLASS
             }
         }
     }
@@ -245,13 +248,14 @@ impl Socket for UdpSocket {
         if to.port() == 0 {
             return Err(Errno::EINVAL);
         }
+        let header = Header::new(&self.ip, to.is_ipv6(), &what.control.more)?;
         let to = SocketAddr::new(address::route(to.ip())?, to.port());
         let from = self.source(to.ip())?;
         self.common.check_error()?;
         if self.common.shut() & SEND != 0 {
             return Err(Errno::EPIPE);
         }
-        let origin = Origin { from, to: to.ip(), at: crate::time::realtime_ns() };
+        let origin = Origin { from, to: to.ip(), header, at: crate::time::realtime_ns() };
         let packet = Packet::read(source, origin)?;
         let family = if to.is_ipv4() { n::AF_INET } else { n::AF_INET6 };
         lo::count(family, len);
