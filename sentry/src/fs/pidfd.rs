@@ -1,7 +1,8 @@
 //! Descriptors of processes: pidfd_open(2).
 
 use crate::errno::{Errno, Result};
-use crate::kernel::process::{Life, ThreadGroup};
+use crate::fs::synth::Synth;
+use crate::kernel::process::{self, Life, ThreadGroup};
 use crate::kernel::task::CurrentTask;
 use crate::sync::Events;
 use crate::vfs::file::{FileOps, Queues};
@@ -36,6 +37,18 @@ impl FileOps for PidFd {
 /// The process behind a description.
 pub fn process_of(file: &OpenFile) -> Option<Arc<ThreadGroup>> {
     file.downcast::<PidFd>().map(|p| p.group.clone())
+}
+
+/// The process that pidfd_send_signal(2) means by a description: a pidfd, or a directory of /proc.
+///
+/// # Errors
+/// EBADF where it is neither; ESRCH where the process is gone.
+pub fn target(file: &OpenFile) -> Result<Arc<ThreadGroup>> {
+    if let Some(group) = process_of(file) {
+        return Ok(group);
+    }
+    let dir = file.path.inode().as_any().downcast_ref::<Synth>().and_then(Synth::process);
+    process::find_group(dir.ok_or(Errno::EBADF)??).ok_or(Errno::ESRCH)
 }
 
 /// Makes a descriptor of a process; close-on-exec, as every pidfd is. `nonblock`: PIDFD_NONBLOCK.

@@ -30,6 +30,10 @@ pub trait Dir: Send + Sync {
     /// # Errors
     /// ENOENT, ESRCH where what it shows is gone.
     fn list(&self) -> Result<Vec<Entry>>;
+    /// Where it stands for a process, as the directories of /proc do: its number, or ESRCH where it is gone.
+    fn process(&self) -> Option<Result<u32>> {
+        None
+    }
 }
 
 /// The contents of a file.
@@ -177,6 +181,14 @@ impl Synth {
     pub fn fleeting(mut self) -> Self {
         self.keep = false;
         self
+    }
+
+    /// The process that a directory stands for ([`Dir::process`]).
+    pub fn process(&self) -> Option<Result<u32>> {
+        match &self.body {
+            Body::Dir(dir) => dir.process(),
+            _ => None,
+        }
     }
 
     /// As an inode.

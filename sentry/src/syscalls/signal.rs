@@ -291,7 +291,7 @@ pub fn pidfd_send_signal(task: &CurrentTask, args: &Args) -> Result<u64> {
     }
     let signal = check(args.i32(1))?;
     let file = task.files().get(args.i32(0))?;
-    let group = crate::fs::pidfd::process_of(&file).ok_or(Errno::EBADF)?;
+    let group = crate::fs::pidfd::target(&file)?;
     let info = match args.u64(2) {
         0 => info_of(task, signal, c::SI_USER as i32),
         at => queued_info(task, at, signal, Arc::ptr_eq(&group, &task.group))?,

@@ -235,7 +235,8 @@ fn names(process: bool) -> impl Iterator<Item = &'static (&'static str, u32)> {
     NAMES.iter().chain(if process { PROCESS_NAMES } else { &[] })
 }
 
-struct TaskDir(Of);
+/// The directory of a task that was started at a time, which tells it from a later one of the same number.
+struct TaskDir(Of, u64);
 
 /// The directory of a process.
 ///
@@ -247,7 +248,8 @@ pub fn process(pid: u32) -> Result<Arc<dyn Inode>> {
 
 fn task_dir(of: Of) -> Result<Arc<dyn Inode>> {
     let info = of.info().map_err(|_| Errno::ENOENT)?;
-    let dir = Synth::dir(0o555, TaskDir(of)).with_ino(ino(of.tid, u64::from(!of.process) << 15));
+    let dir =
+        Synth::dir(0o555, TaskDir(of, info.start_ns)).with_ino(ino(of.tid, u64::from(!of.process) << 15));
     Ok(owned(dir, &info).inode())
 }
 
@@ -339,6 +341,13 @@ impl Dir for TaskDir {
             .enumerate()
             .map(|(at, (name, kind))| (name.as_bytes().to_vec(), self.number(at), *kind as u8))
             .collect())
+    }
+
+    fn process(&self) -> Option<Result<u32>> {
+        self.0.process.then(|| match self.0.info() {
+            Ok(info) if info.start_ns == self.1 => Ok(self.0.tid),
+            _ => Err(Errno::ESRCH),
+        })
     }
 }
 
