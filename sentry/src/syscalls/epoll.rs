@@ -10,8 +10,8 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as c;
 use zerocopy::IntoBytes;
 
-/// Most events that one call returns.
-const MAX_EVENTS: usize = 4096;
+/// Most events that a program may ask for: what they take is an int.
+const MAX_EVENTS: usize = i32::MAX as usize / size_of::<EpollEvent>();
 
 /// epoll_create1(2).
 pub fn epoll_create1(task: &CurrentTask, args: &Args) -> Result<u64> {
@@ -54,10 +54,11 @@ pub fn epoll_ctl(task: &CurrentTask, args: &Args) -> Result<u64> {
 }
 
 fn do_wait(task: &CurrentTask, args: &Args, deadline: Option<u64>) -> Result<u64> {
-    let max = usize::try_from(args.i32(2)).ok().filter(|m| *m > 0).ok_or(Errno::EINVAL)?;
+    let max =
+        usize::try_from(args.i32(2)).ok().filter(|m| (1..=MAX_EVENTS).contains(m)).ok_or(Errno::EINVAL)?;
     let file = task.files().get(args.i32(0))?;
     let epoll = file.downcast::<Epoll>().ok_or(Errno::EINVAL)?;
-    let events = epoll.wait(max.min(MAX_EVENTS), deadline)?;
+    let events = epoll.wait(max, deadline)?;
     task.write_bytes(args.u64(1), events.as_slice().as_bytes())?;
     Ok(events.len() as u64)
 }
