@@ -248,6 +248,10 @@ impl Epoll {
         let mut left = self.ready.lock().len();
         while out.len() < max && left > 0 {
             left -= 1;
+            // Fewer than there are is a true answer too; the others stay where they are.
+            if out.try_reserve(1).is_err() || again.try_reserve(1).is_err() {
+                break;
+            }
             let Some(item) = self.ready.lock().pop_front() else { break };
             item.queued.store(false, Ordering::Release);
             let Some(file) = item.file.upgrade() else { continue };
