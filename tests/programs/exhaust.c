@@ -83,6 +83,30 @@ static int processes(void) {
     return 0;
 }
 
+static void handled(int s) { (void)s; }
+
+/* Memory runs out while signals come all the time, with handlers whose stacks are not there yet: who has a signal to
+   handle must leave the CPU to who is dying. */
+static int alarms(void) {
+    for (int i = 0; i < 80; i++) {
+        if (fork()) continue;
+        signal(SIGALRM, SIG_IGN);
+        struct sigaction a = {.sa_handler = handled, .sa_flags = SA_ONSTACK | SA_NODEFER};
+        sigaction(SIGALRM, &a, NULL);
+        setitimer(ITIMER_REAL, &(struct itimerval){{0, 500}, {0, 500}}, NULL);
+        for (;;) {
+            char *p = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (p == MAP_FAILED) pause();
+            sigaltstack(&(stack_t){p, 0, 1 << 20}, NULL);
+            for (int k = 0; k < 1 << 18; k += 4096) p[k] = 1;
+        }
+    }
+    int killed = 0, status;
+    while (wait(&status) > 0) killed += WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    printf("%d children were killed\n", killed);
+    return killed < 60;
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IONBF, 0);
     if (argc < 2) return 2;
@@ -92,5 +116,6 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "space")) return space();
     if (!strcmp(argv[1], "tables")) return tables();
     if (!strcmp(argv[1], "processes")) return processes();
+    if (!strcmp(argv[1], "alarms")) return alarms();
     return 2;
 }

@@ -318,6 +318,19 @@ static void signals(void) {
     if (getenv("VERBOSE")) fprintf(stderr, "%lu handled, %lu sent, %lu timers\n", handled, sent, timers);
 }
 
+/* Stops that meet SIGCONT and SIGKILL on another CPU: what was continued or killed does not stay stopped. */
+static void stops(void) {
+    for (unsigned n = 0; !over(); n++) {
+        pid_t child = fork();
+        if (!child) for (;;) raise(n % 2 ? SIGSTOP : SIGTSTP);
+        for (volatile unsigned i = 0; i < n % 64 * 200; i++) ;
+        for (unsigned i = 0; i < n % 5; i++) kill(child, SIGCONT);
+        kill(child, SIGKILL);
+        int status;
+        if (waitpid(child, &status, 0) != child || !WIFSIGNALED(status)) complain("stops", n, status);
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     if (!strcmp(argv[1], "chain")) execs_chain(argv);
@@ -329,6 +342,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[1], "rights")) rights();
     else if (!strcmp(argv[1], "execs")) execs(argv);
     else if (!strcmp(argv[1], "signals")) signals();
+    else if (!strcmp(argv[1], "stops")) stops();
     else return 2;
     printf("%s: %s\n", argv[1], wrong ? "wrong" : "ok");
     return wrong ? 1 : 0;

@@ -55,6 +55,11 @@ fn processes_are_refused() {
     exhaust("processes", &[0, 137], "refused");
 }
 
+#[test]
+fn signals_do_not_keep_the_dying_from_dying() {
+    exhaust("alarms", &[0], " children were killed");
+}
+
 /// What a program has freed goes back to the host after a while.
 #[test]
 fn freed_memory_goes_back_to_the_host() {

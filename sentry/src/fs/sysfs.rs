@@ -22,6 +22,9 @@ fn cpu_mask() -> Vec<u8> {
     format!("{:x}\n", (1u64 << n) - 1).into_bytes()
 }
 
+/// Bytes of a line of every cache.
+const LINE: u32 = 64;
+
 /// devices/system/cpu.
 struct Cpus {
     fixed: Fixed,
@@ -36,18 +39,25 @@ fn cpu(n: usize) -> Synth {
         .text("thread_siblings", move || format!("{:x}\n", 1u64 << n.min(63)).into_bytes())
         .text("core_siblings_list", cpu_list)
         .text("core_siblings", cpu_mask);
-    let cache = |level: &'static str, kind: &'static str, size: &'static str| {
+    // Of each kind a usual one, the same everywhere: size = sets * ways * line.
+    let cache = move |level: u8, kind: &'static str, kib: u32, ways: u32| {
+        let text = |text: alloc::string::String| move || text.clone().into_bytes();
         Fixed::new()
-            .fixed("level", level)
+            .text("id", text(format!("{n}\n")))
+            .text("level", text(format!("{level}\n")))
             .fixed("type", kind)
-            .fixed("size", size)
-            .fixed("coherency_line_size", "64\n")
-            .text("shared_cpu_list", move || format!("{n}\n").into_bytes())
+            .text("size", text(format!("{kib}K\n")))
+            .text("coherency_line_size", text(format!("{LINE}\n")))
+            .text("number_of_sets", text(format!("{}\n", kib * 1024 / ways / LINE)))
+            .text("ways_of_associativity", text(format!("{ways}\n")))
+            .fixed("physical_line_partition", "1\n")
+            .text("shared_cpu_list", text(format!("{n}\n")))
+            .text("shared_cpu_map", text(format!("{:x}\n", 1u64 << n.min(63))))
     };
     let caches = Fixed::new()
-        .dir("index0", cache("1\n", "Data\n", "32K\n"))
-        .dir("index1", cache("1\n", "Instruction\n", "32K\n"))
-        .dir("index2", cache("2\n", "Unified\n", "1024K\n"));
+        .dir("index0", cache(1, "Data\n", 32, 8))
+        .dir("index1", cache(1, "Instruction\n", 32, 8))
+        .dir("index2", cache(2, "Unified\n", 1024, 16));
     Synth::dir(0o755, Fixed::new().fixed("online", "1\n").dir("topology", topology).dir("cache", caches))
 }
 

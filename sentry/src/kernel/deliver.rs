@@ -69,6 +69,7 @@ pub fn handle(current: &CurrentTask) {
             stay_stopped(current);
             continue;
         }
+        let continues = current.group.continues();
         let blocked = current.signals.lock().blocked;
         let Some(mut info) = current.take_signal(!blocked) else { break };
         if current.traced() {
@@ -77,7 +78,7 @@ pub fn handle(current: &CurrentTask) {
                 None => continue,
             }
         }
-        if deliver(current, info) {
+        if deliver(current, info, continues) {
             return;
         }
     }
@@ -126,14 +127,14 @@ fn restart(current: &CurrentTask, error: Errno) {
 }
 
 /// Does what a signal's disposition says. `true`: a handler is set up, the program goes on with it.
-fn deliver(current: &CurrentTask, info: SigInfo) -> bool {
+fn deliver(current: &CurrentTask, info: SigInfo, continues: u64) -> bool {
     let signal = info.signal();
     let handlers = current.group.handlers();
     let action = handlers.get(signal);
     match action.handler {
         SIG_IGN if signal != signal::SIGKILL && signal != signal::SIGSTOP => false,
         SIG_DFL | SIG_IGN => {
-            default_action(current, signal);
+            default_action(current, signal, continues);
             false
         }
         _ => {
@@ -159,7 +160,7 @@ fn deliver(current: &CurrentTask, info: SigInfo) -> bool {
     }
 }
 
-fn default_action(current: &CurrentTask, signal: u32) {
+fn default_action(current: &CurrentTask, signal: u32, continues: u64) {
     match signal::default_of(signal) {
         DefaultAction::Ignore | DefaultAction::Continue => {}
         DefaultAction::Stop => {
@@ -170,7 +171,7 @@ fn default_action(current: &CurrentTask, signal: u32) {
             if signal != signal::SIGSTOP && orphaned(current) {
                 return;
             }
-            current.group.stop(signal);
+            current.group.stop(signal, continues);
         }
         DefaultAction::Terminate | DefaultAction::Core => {
             crate::debug!("process {} ends by signal {signal}", current.pid());

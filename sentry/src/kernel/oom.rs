@@ -58,7 +58,8 @@ pub fn relieve() {
         sched::rouse_idle();
         wait_a_moment();
         crate::mm::quarantine::hurry();
-        if room() {
+        // One that is dying itself has memory to give, not to take.
+        if room() || !may_wait() {
             return;
         }
     }
@@ -72,7 +73,11 @@ pub fn relieve_by_force() {
         now.saturating_sub(victim.since) < PATIENCE_NS
             && victim.group.upgrade().is_some_and(|group| group.life() == Life::Alive)
     });
-    if !dying && let Some(group) = largest() {
+    let victim = if dying { None } else { largest() };
+    if !dying && victim.is_none() {
+        tell(now);
+    }
+    if let Some(group) = victim {
         crate::warn!("out of memory: process {} is killed", group.pid);
         KILLS.fetch_add(1, Ordering::Relaxed);
         *VICTIM.lock() = Some(Victim { group: Arc::downgrade(&group), since: now });
@@ -84,10 +89,29 @@ pub fn relieve_by_force() {
     wait_a_moment();
 }
 
+/// Tells, once a second, that nobody can be killed any more.
+fn tell(now: u64) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let next = NEXT.load(Ordering::Relaxed);
+    if now < next
+        || NEXT.compare_exchange(next, now + crate::time::NS, Ordering::Relaxed, Ordering::Relaxed).is_err()
+    {
+        return;
+    }
+    let (used, limit) = frames::usage();
+    let waiting = crate::mm::quarantine::waiting();
+    crate::warn!(
+        "out of memory, and no process is left to be killed: {used} of {limit} frames in use, {waiting} wait"
+    );
+}
+
+/// Leaves the CPU to who is dying. A signal does not cut it short: a task that has one comes back at once, and would keep
+/// the vCPU from those that have memory to give.
 fn wait_a_moment() {
-    if !sched::interrupted() {
-        let until = crate::time::monotonic_ns() + MOMENT_NS;
-        let _ = wait::wait_until(&[], Some(until), || None::<()>);
+    if may_wait() {
+        wait::sleep_until(crate::time::monotonic_ns() + MOMENT_NS);
+    } else {
+        sched::yield_now();
     }
 }
 

@@ -105,6 +105,8 @@ pub struct ThreadGroup {
     exit_status: AtomicI32,
     stop_signal: AtomicU32,
     stopped: AtomicBool,
+    /// How often SIGCONT or SIGKILL has ended stops, and those that were about to begin. Guards both of the above.
+    continues: SpinLock<u64>,
     /// A stop or continue that the parent has not waited for: 0 none, 1 stopped, 2 continued.
     reported: AtomicU32,
     /// Signal to the parent at the end.
@@ -189,6 +191,7 @@ impl ThreadGroup {
             exit_status: AtomicI32::new(0),
             stop_signal: AtomicU32::new(0),
             stopped: AtomicBool::new(false),
+            continues: SpinLock::new(0),
             reported: AtomicU32::new(0),
             exit_signal: AtomicU32::new(exit_signal),
             ended: SpinLock::new(Usage::default()),
@@ -396,14 +399,27 @@ impl ThreadGroup {
         }
     }
 
-    /// Stops the process: its tasks stop when they look at their signals.
-    pub fn stop(&self, signal: u32) {
-        self.stop_signal.store(signal, Ordering::SeqCst);
+    /// How often stops have been ended. What [`ThreadGroup::stop`] wants to know of before a signal is taken.
+    pub fn continues(&self) -> u64 {
+        *self.continues.lock()
+    }
+
+    /// Stops every task, because of `signal`. `continues`: as it was before the signal was taken; a SIGCONT or SIGKILL
+    /// that came since has undone it.
+    pub fn stop(&self, signal: u32, continues: u64) {
+        let began = {
+            let now = self.continues.lock();
+            if *now != continues {
+                return;
+            }
+            self.stop_signal.store(signal, Ordering::SeqCst);
+            !self.stopped.swap(true, Ordering::SeqCst)
+        };
         ptrace::stop_changed(self, true);
         for task in self.tasks() {
             task.alert();
         }
-        if !self.stopped.swap(true, Ordering::SeqCst) {
+        if began {
             self.reported.store(1, Ordering::SeqCst);
             self.tell_parent(c::CLD_STOPPED as i32, signal as i32);
         }
@@ -411,16 +427,19 @@ impl ThreadGroup {
 
     /// Ends a stop. `report`: the parent hears of it (SIGCONT).
     pub fn resume(&self, report: bool) {
-        if self.stop_signal.swap(0, Ordering::SeqCst) != 0 {
+        let (wanted, was) = {
+            let mut continues = self.continues.lock();
+            *continues += 1;
+            (self.stop_signal.swap(0, Ordering::SeqCst) != 0, self.stopped.swap(false, Ordering::SeqCst))
+        };
+        if wanted {
             ptrace::stop_changed(self, false);
         }
-        if self.stopped.swap(false, Ordering::SeqCst) {
-            if report {
-                self.reported.store(2, Ordering::SeqCst);
-                self.tell_parent(c::CLD_CONTINUED as i32, c::SIGCONT as i32);
-            }
-            self.change_queue.wake(Events::IN);
+        if was && report {
+            self.reported.store(2, Ordering::SeqCst);
+            self.tell_parent(c::CLD_CONTINUED as i32, c::SIGCONT as i32);
         }
+        self.change_queue.wake(Events::IN);
     }
 
     /// Whether it is stopped.

@@ -25,9 +25,9 @@ pub const SIGRTMIN: u32 = 32;
 /// A set of signals, bit n-1 for signal n.
 pub type SigSet = u64;
 
-/// The bit of a signal.
+/// The bit of a signal; none for what is no signal.
 pub fn bit(signal: u32) -> SigSet {
-    1 << (signal - 1)
+    1u64.checked_shl(signal.wrapping_sub(1)).unwrap_or(0)
 }
 
 /// Signals that cannot be blocked, caught or ignored.

@@ -5,8 +5,9 @@ use super::process::{self, Life, ThreadGroup};
 use super::signal::{self, SigInfo, bit};
 use super::task::Task;
 use super::{boot, random, sched, uts};
-use crate::mm::Mm;
-use crate::mm::vma::{Backing, Prot, VmFlags};
+use crate::errno::{Errno, Result};
+use crate::mm::vma::{Backing, Prot, VmFlags, Vma};
+use crate::mm::{Mm, ProgramLayout};
 use crate::sync::WaitQueue;
 use crate::vfs::hooks::{CpuTimes, Kernel, SignalSource, SystemInfo, TaskInfo};
 use crate::vfs::uapi::SignalfdInfo;
@@ -17,6 +18,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
+use smallvec::SmallVec;
 use zerocopy::FromZeros;
 
 /// The only one.
@@ -26,25 +28,28 @@ pub static VIEW: View = View;
 pub struct View;
 
 fn fill_memory(info: &mut TaskInfo, mm: &Arc<Mm>) {
-    let (layout, ranges, brk_start, locked) =
-        mm.with(|i| (i.layout.clone(), i.vmas.iter().cloned().collect::<Vec<_>>(), i.brk_start, i.locked));
-    info.vm_size = ranges.iter().map(|v| v.len()).sum();
+    // Summed up where they are: there may be tens of thousands of ranges.
+    let (layout, brk_start, locked) = mm.with(|inner| {
+        let layout = inner.layout.clone();
+        for vma in inner.vmas.iter() {
+            info.vm_size += vma.len();
+            if vma.flags.contains(VmFlags::STACK) {
+                info.vm_stack += vma.len();
+            } else if vma.prot.contains(Prot::WRITE) && !vma.flags.contains(VmFlags::SHARED) {
+                info.vm_data += vma.len();
+            } else if vma.prot.contains(Prot::EXEC) {
+                if vma.start >= layout.start_code && vma.end <= layout.end_code + abi::PAGE_SIZE {
+                    info.vm_text += vma.len();
+                } else {
+                    info.vm_lib += vma.len();
+                }
+            }
+        }
+        (layout, inner.brk_start, inner.locked)
+    });
     info.vm_peak = info.vm_size;
     info.rss = mm.resident() * abi::PAGE_SIZE;
     info.rss_peak = info.rss;
-    for vma in &ranges {
-        if vma.flags.contains(VmFlags::STACK) {
-            info.vm_stack += vma.len();
-        } else if vma.prot.contains(Prot::WRITE) && !vma.flags.contains(VmFlags::SHARED) {
-            info.vm_data += vma.len();
-        } else if vma.prot.contains(Prot::EXEC) {
-            if vma.start >= layout.start_code && vma.end <= layout.end_code + abi::PAGE_SIZE {
-                info.vm_text += vma.len();
-            } else {
-                info.vm_lib += vma.len();
-            }
-        }
-    }
     info.vm_locked = locked;
     info.code = (layout.start_code, layout.end_code);
     info.data = (layout.start_data, layout.end_data);
@@ -207,8 +212,11 @@ impl Kernel for View {
             .map_or_else(Vec::new, |mm| mm.with(|i| i.layout.auxv.clone()))
     }
 
-    fn maps(&self, tid: u32, detail: bool) -> Vec<u8> {
-        process::find_task(tid).and_then(|t| t.try_mm().ok()).map_or_else(Vec::new, |mm| maps(&mm, detail))
+    fn maps(&self, tid: u32, detail: bool) -> Result<Vec<u8>> {
+        match process::find_task(tid).and_then(|t| t.try_mm().ok()) {
+            Some(mm) => maps(&mm, detail),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn limits(&self, tid: u32) -> Vec<(u64, u64)> {
@@ -333,10 +341,29 @@ fn anon_name(name: Option<&[u8]>, kind: &str) -> String {
     format!("[{kind}:{}]", String::from_utf8_lossy(name.unwrap_or_default()))
 }
 
-fn maps(mm: &Arc<Mm>, detail: bool) -> Vec<u8> {
-    let (ranges, layout) = mm.with(|i| (i.vmas.iter().cloned().collect::<Vec<_>>(), i.layout.clone()));
+/// Ranges that are looked at together.
+const PIECE: usize = 32;
+/// Room for what a range shows but its path.
+const LINE: usize = 128;
+const DETAIL: usize = 768;
+
+/// What maps and smaps show. There may be tens of thousands of ranges: they are taken in pieces, and the text grows
+/// only where memory is there.
+fn maps(mm: &Arc<Mm>, detail: bool) -> Result<Vec<u8>> {
+    let layout = mm.with(|inner| inner.layout.clone());
     let mut out = String::new();
-    for vma in &ranges {
+    let mut from = 0;
+    loop {
+        let piece: SmallVec<[Vma; PIECE]> =
+            mm.with(|inner| inner.vmas.overlapping(from, u64::MAX).take(PIECE).cloned().collect());
+        let Some(last) = piece.last() else { return Ok(out.into_bytes()) };
+        from = last.end;
+        show(mm, &layout, &piece, detail, &mut out)?;
+    }
+}
+
+fn show(mm: &Mm, layout: &ProgramLayout, piece: &[Vma], detail: bool, out: &mut String) -> Result<()> {
+    for vma in piece {
         let flag = |on: bool, letter: char| if on { letter } else { '-' };
         let shared = vma.flags.contains(VmFlags::SHARED);
         let (name, offset) = match &vma.backing {
@@ -363,6 +390,8 @@ fn maps(mm: &Arc<Mm>, detail: bool) -> Vec<u8> {
             _ => (0, 0, String::from(special)),
         };
         let offset = if special.is_empty() { offset } else { 0 };
+        let room = LINE + 4 * path.len() + if detail { DETAIL } else { 0 };
+        out.try_reserve(room).map_err(|_| Errno::ENOMEM)?;
         let head = format!(
             "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ",
             vma.start,
@@ -423,5 +452,5 @@ fn maps(mm: &Arc<Mm>, detail: bool) -> Vec<u8> {
             out.push('\n');
         }
     }
-    out.into_bytes()
+    Ok(())
 }

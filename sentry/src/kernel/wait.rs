@@ -42,6 +42,17 @@ pub fn wait_uninterruptible<T>(queue: &WaitQueue, mut ready: impl FnMut() -> Opt
     value
 }
 
+/// Waits until `deadline` (CLOCK_MONOTONIC of the sandbox, ns), whatever signals come.
+pub fn sleep_until(deadline: u64) {
+    loop {
+        sched::prepare_park();
+        if crate::time::monotonic_ns() >= deadline {
+            return;
+        }
+        sched::park(false, Some(deadline));
+    }
+}
+
 /// Waits until `ready` gives a value, a signal comes or `deadline` (CLOCK_MONOTONIC of the sandbox, ns) passes.
 ///
 /// `ready` is asked first, and again after each wake-up of one of `queues`.

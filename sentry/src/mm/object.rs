@@ -61,6 +61,9 @@ pub struct ObjectName {
 pub trait Unmapper: Send + Sync {
     /// Removes the translations of the object's pages in `pages`; `private` also those that were copied on write.
     fn unmap_object(&self, object: &Mappings, pages: Range<u64>);
+
+    /// Whether a shared mapping of the object is there through which it may be written, now or after mprotect(2).
+    fn may_write_object(&self, object: &Mappings) -> bool;
 }
 
 /// Which address spaces map an object.
@@ -82,6 +85,12 @@ impl Mappings {
         if !spaces.iter().any(|s| core::ptr::addr_eq(s.as_ptr(), Arc::as_ptr(space))) {
             spaces.push(Arc::downgrade(space));
         }
+    }
+
+    /// Whether some shared mapping is there through which the object may be written. Call without spinlocks held.
+    pub fn writable(&self) -> bool {
+        let spaces: SmallVec<[Weak<dyn Unmapper>; 4]> = self.spaces.lock().iter().cloned().collect();
+        spaces.iter().filter_map(Weak::upgrade).any(|space| space.may_write_object(self))
     }
 
     /// Removes translations of `pages` everywhere: the object was truncated, or a page replaced. Call without

@@ -242,6 +242,14 @@ impl Unmapper for Mm {
             }
         }
     }
+
+    fn may_write_object(&self, target: &Mappings) -> bool {
+        let shared = VmFlags::SHARED | VmFlags::MAYWRITE;
+        self.inner.lock().vmas.iter().filter(|vma| vma.flags.contains(shared)).any(|vma| {
+            let Backing::Object { object, .. } = &vma.backing else { return false };
+            core::ptr::eq(core::ptr::from_ref(object.mappings()), core::ptr::from_ref(target))
+        })
+    }
 }
 
 impl Drop for Mm {

@@ -45,7 +45,9 @@ pub fn mmap(task: &CurrentTask, args: &Args) -> Result<u64> {
         // There is no pool of huge pages.
         return Err(Errno::ENOMEM);
     }
+    let mut sealed_by = None;
     let content = if flags & c::MAP_ANONYMOUS != 0 {
+        vm.insert(VmFlags::MAYWRITE);
         Content::Anon
     } else {
         let file = task.files().get(args.i32(4))?;
@@ -53,12 +55,24 @@ pub fn mmap(task: &CurrentTask, args: &Args) -> Result<u64> {
             return Err(Errno::EACCES);
         }
         offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EOVERFLOW)?;
-        vm.set(VmFlags::MAYWRITE, file.can_write());
         let object = file.mappable(shared, prot.contains(Prot::WRITE))?;
+        // A file that may not be mapped for writing, or not any more (seals), is not written by way of mprotect either.
+        let may_write = file.can_write() && (!shared || file.mappable(true, true).is_ok());
+        vm.set(VmFlags::MAYWRITE, may_write);
+        if shared && may_write {
+            sealed_by = Some(file);
+        }
         Content::Object(object, offset / PAGE_SIZE)
     };
     let mm = task.mm();
     let at = mm.mmap(placement, len, prot, vm, content, &task.map_limits())?;
+    if let Some(file) = sealed_by
+        && file.mappable(true, true).is_err()
+    {
+        // Sealed meanwhile, by who looked before the mapping was there to be seen.
+        let _ = mm.munmap(at, len);
+        return Err(Errno::EPERM);
+    }
     if flags & (c::MAP_POPULATE | c::MAP_LOCKED) != 0 && flags & c::MAP_NONBLOCK == 0 {
         let kind = if prot.contains(Prot::WRITE) { AccessKind::Write } else { AccessKind::Read };
         // What cannot be faulted in now is no error of mmap.

@@ -257,8 +257,11 @@ pub trait Kernel: Send + Sync {
         Vec::new()
     }
     /// /proc/PID/maps; `detail`: smaps.
-    fn maps(&self, tid: u32, detail: bool) -> Vec<u8> {
-        Vec::new()
+    ///
+    /// # Errors
+    /// ENOMEM.
+    fn maps(&self, tid: u32, detail: bool) -> crate::errno::Result<Vec<u8>> {
+        Ok(Vec::new())
     }
     /// Soft and hard limits by number.
     fn limits(&self, tid: u32) -> Vec<(u64, u64)> {

@@ -62,6 +62,8 @@ uapi! {
     Termios2 = c::termios2 {
         iflag: u32, oflag: u32, cflag: u32, lflag: u32, line: u8, cc: [u8; 19], ispeed: u32, ospeed: u32,
     }
+    /// struct termio of the kernel, ioctl_tty(2): that of System V.
+    Termio = c::termio { iflag: u16, oflag: u16, cflag: u16, lflag: u16, line: u8, cc: [u8; 8], pad: u8 }
     /// struct winsize, ioctl_tty(2).
     Winsize = c::winsize { rows: u16, cols: u16, xpixel: u16, ypixel: u16 }
     /// struct mount_attr of mount_setattr(2).

@@ -110,6 +110,10 @@ impl Data {
         let valid = self.valid.load(Ordering::Relaxed);
         let sequential = index == 0 || self.next_fill.load(Ordering::Relaxed) == index;
         let last = valid.div_ceil(PAGE);
+        if index >= last {
+            // Cut off meanwhile: the caller looks again, and finds a hole.
+            return Ok(());
+        }
         let window = if sequential { WINDOW } else { SMALL_WINDOW };
         let end = {
             let pages = self.pages.lock();

@@ -239,18 +239,24 @@ impl Node {
     /// Adds seals, F_ADD_SEALS.
     ///
     /// # Errors
-    /// EPERM where sealed against it.
+    /// EPERM where sealed against it; EBUSY: it is to be sealed against writing, but shared mappings may write it.
     pub fn add_seals(&self, seals: u32) -> Result<()> {
         let mut seals = seals;
         if seals & c::F_SEAL_EXEC != 0 && self.fields.lock().mode & 0o111 != 0 {
             seals |= c::F_SEAL_SHRINK | c::F_SEAL_GROW | c::F_SEAL_WRITE | c::F_SEAL_FUTURE_WRITE;
         }
-        self.seals
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
-                (old & c::F_SEAL_SEAL == 0).then_some(old | seals)
-            })
-            .map(drop)
-            .map_err(|_| Errno::EPERM)
+        let add = |seals| {
+            let more = |old| (old & c::F_SEAL_SEAL == 0).then_some(old | seals);
+            self.seals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).map_err(|_| Errno::EPERM)
+        };
+        // Against writing first and alone: a mapping that comes from here on finds it and is refused.
+        let against_writing = seals & c::F_SEAL_WRITE;
+        let old = add(against_writing)?;
+        if against_writing & !old != 0 && self.data()?.mappings.writable() {
+            self.seals.fetch_and(!against_writing, Ordering::SeqCst);
+            return Err(Errno::EBUSY);
+        }
+        add(seals).map(drop)
     }
 
     /// What seals say of a write that leaves the file `end` long at least.

@@ -157,7 +157,9 @@ fn cmdline(of: Of) -> Result<Vec<u8>> {
     // A program that wrote over the end of its arguments (setproctitle) goes on into its environment.
     if text.last().is_some_and(|b| *b != 0) {
         let more = memory(of.tid, info.env);
-        text.extend(more.into_iter().take_while(|b| *b != 0));
+        let end = more.iter().position(|b| *b == 0).unwrap_or(more.len());
+        text.try_reserve_exact(end).map_err(|_| Errno::ENOMEM)?;
+        text.extend_from_slice(&more[..end]);
     }
     Ok(text)
 }
@@ -285,9 +287,11 @@ fn make(of: Of, name: &str) -> Option<Synth> {
         }),
         "limits" => plain(status::limits),
         "loginuid" | "sessionid" => plain(|_| Ok(b"4294967295".to_vec())),
-        "maps" => plain(|o| o.may_inspect().map(|_| kernel().maps(o.tid, false))),
-        "smaps" => plain(|o| o.may_inspect().map(|_| kernel().maps(o.tid, true))),
-        "smaps_rollup" => plain(|o| o.may_inspect().map(|_| status::rollup(&kernel().maps(o.tid, true)))),
+        "maps" => plain(|o| o.may_inspect().and_then(|_| kernel().maps(o.tid, false))),
+        "smaps" => plain(|o| o.may_inspect().and_then(|_| kernel().maps(o.tid, true))),
+        "smaps_rollup" => {
+            plain(|o| o.may_inspect().and_then(|_| Ok(status::rollup(&kernel().maps(o.tid, true)?))))
+        }
         "mem" => Synth::file(0o600, Mem(of)),
         "mountinfo" => plain(mounts::mountinfo),
         "mounts" => plain(mounts::mounts),

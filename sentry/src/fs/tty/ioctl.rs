@@ -8,7 +8,7 @@ use crate::kernel::task::CurrentTask;
 use crate::sync::Events;
 use crate::vfs::file::OpenFile;
 use crate::vfs::hooks;
-use crate::vfs::uapi::{Termios, Termios2, Winsize};
+use crate::vfs::uapi::{Termio, Termios, Termios2, Winsize};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
@@ -24,10 +24,59 @@ const TCOON: u64 = 1;
 const TIOCPKT_FLUSHREAD: u8 = 1;
 const TIOCPKT_FLUSHWRITE: u8 = 2;
 
+/// Control characters that struct termio has: NCC.
+const OLD_CHARACTERS: usize = 8;
+
+/// `new` with what `locked` has set taken from `old`: TIOCSLCKTRMIOS.
+fn keep_locked(new: Termios, old: &Termios, locked: &Termios) -> Termios {
+    let keep = |new: u32, old: u32, locked: u32| new & !locked | old & locked;
+    let mut cc = new.cc;
+    for ((to, from), locked) in cc.iter_mut().zip(old.cc).zip(locked.cc) {
+        if locked != 0 {
+            *to = from;
+        }
+    }
+    Termios {
+        iflag: keep(new.iflag, old.iflag, locked.iflag),
+        oflag: keep(new.oflag, old.oflag, locked.oflag),
+        cflag: keep(new.cflag, old.cflag, locked.cflag),
+        lflag: keep(new.lflag, old.lflag, locked.lflag),
+        line: if locked.line != 0 { old.line } else { new.line },
+        cc,
+    }
+}
+
+/// The settings in the form of System V, which leaves the upper halves out.
+fn old_form(t: &Termios) -> Termio {
+    let mut out = Termio {
+        iflag: t.iflag as u16,
+        oflag: t.oflag as u16,
+        cflag: t.cflag as u16,
+        lflag: t.lflag as u16,
+        line: t.line,
+        ..Termio::default()
+    };
+    out.cc.copy_from_slice(&t.cc[..OLD_CHARACTERS]);
+    out
+}
+
+/// What settings become by those of System V.
+fn with_old_form(mut t: Termios, old: &Termio) -> Termios {
+    let low = |whole: u32, half: u16| whole & 0xffff_0000 | u32::from(half);
+    t.iflag = low(t.iflag, old.iflag);
+    t.oflag = low(t.oflag, old.oflag);
+    t.cflag = low(t.cflag, old.cflag);
+    t.lflag = low(t.lflag, old.lflag);
+    t.line = old.line;
+    t.cc[..OLD_CHARACTERS].copy_from_slice(&old.cc);
+    t
+}
+
 fn set_termios(tty: &Tty, new: Termios, request: u32) {
     {
         let mut state = tty.state.lock();
-        if matches!(request, i::TCSETSF) || request == i::TCSETSF2 {
+        let new = keep_locked(new, &state.ldisc.termios, &state.locked);
+        if matches!(request, i::TCSETSF | i::TCSETSF2 | i::TCSETAF) {
             state.ldisc.flush_input();
         }
         state.ldisc.set_termios(new);
@@ -78,6 +127,29 @@ pub fn terminal(task: &CurrentTask, tty: &Arc<Tty>, request: u32, arg: u64, mast
                 cc: t.cc,
             };
             set_termios(tty, new, request);
+        }
+        i::TCGETA => {
+            let termios = tty.state.lock().ldisc.termios;
+            task.write_obj(arg, &old_form(&termios))?;
+        }
+        i::TCSETA | i::TCSETAW | i::TCSETAF => {
+            let old: Termio = task.read_obj(arg)?;
+            if !master {
+                check_background(tty, c::SIGTTOU)?;
+            }
+            let termios = tty.state.lock().ldisc.termios;
+            set_termios(tty, with_old_form(termios, &old), request);
+        }
+        i::TIOCGLCKTRMIOS => {
+            let locked = tty.state.lock().locked;
+            task.write_obj(arg, &locked)?;
+        }
+        i::TIOCSLCKTRMIOS => {
+            if !task.cred().has(cap::SYS_ADMIN) {
+                return Err(Errno::EPERM);
+            }
+            let locked: Termios = task.read_obj(arg)?;
+            tty.state.lock().locked = locked;
         }
         i::TIOCGWINSZ => task.write_obj(arg, &tty.winsize())?,
         i::TIOCSWINSZ => {

@@ -15,7 +15,7 @@ use crate::mm::frames::page::KernelPage;
 use crate::sync::{Events, SpinLock, WaitQueue};
 use crate::vfs::file::{FileOps, OpenRequest};
 use crate::vfs::inode::{Attr, makedev};
-use crate::vfs::uapi::Winsize;
+use crate::vfs::uapi::{Termios, Winsize};
 use crate::vfs::{OpenFile, hooks};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -30,6 +30,8 @@ const MAX_PTYS: u32 = 4096;
 
 struct State {
     ldisc: Ldisc,
+    /// What of the settings cannot be changed: bits that are set, and characters that are not 0.
+    locked: Termios,
     winsize: Winsize,
     session: u32,
     foreground: u32,
@@ -93,6 +95,7 @@ impl Tty {
             stream,
             state: SpinLock::new(State {
                 ldisc: Ldisc::new(),
+                locked: Termios::default(),
                 winsize: Winsize::default(),
                 session: 0,
                 foreground: 0,

@@ -240,8 +240,11 @@ pub fn filter_signal(current: &CurrentTask, info: SigInfo) -> Option<SigInfo> {
     let set = current.trace.lock().as_mut().and_then(|t| t.set_info.take());
     let info = match signal {
         0 => return None,
-        same if same == info.signal() => set.unwrap_or(info),
-        other => SigInfo::user(other, 0, current.group.ppid(), current.cred().uid),
+        // PTRACE_SETSIGINFO may have put any number there: what counts is the one that it goes on with.
+        taken => set
+            .filter(|set| set.signal() == taken)
+            .or((info.signal() == taken && set.is_none()).then_some(info))
+            .unwrap_or_else(|| SigInfo::user(taken, 0, current.group.ppid(), current.cred().uid)),
     };
     let mut signals = current.signals.lock();
     if signals.blocked & bit(info.signal()) == 0 {

@@ -58,6 +58,9 @@ fn class_of(layout: &Layout) -> Option<usize> {
     SIZES.iter().position(|s| *s >= size)
 }
 
+/// Largest allocation: 2^14 frames, 64 MiB.
+const LARGEST: u8 = 14;
+
 fn order_of(size: usize) -> u8 {
     let pages = size.div_ceil(PAGE_SIZE as usize).max(1);
     pages.next_power_of_two().trailing_zeros() as u8
@@ -179,7 +182,7 @@ unsafe impl GlobalAlloc for Heap {
             // Blocks are aligned to their own size.
             None => {
                 let order = order_of(layout.size().max(layout.align()));
-                if order > super::MAX_ORDER {
+                if order > LARGEST {
                     return ptr::null_mut();
                 }
                 alloc_kernel(order).unwrap_or(ptr::null_mut())
