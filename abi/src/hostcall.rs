@@ -264,6 +264,36 @@ host_calls! {
         /// Bytes there.
         buf_len,
     }
+    /// Changes what a path beneath a donated directory names, which must have been donated for writing: `-EROFS`.
+    /// Returns 0 or a negated errno of the host's call.
+    FileChange = 25 {
+        /// Index of the donated directory.
+        root,
+        /// Where the path lies.
+        path_gpa,
+        /// Bits 0-31 its length; bits 32-63 the length of a second text, which follows the path.
+        lens,
+        /// One of [`change`].
+        operation,
+        /// See there.
+        first,
+        /// See there.
+        second,
+    }
+    /// Sets the length of an open file. Returns 0.
+    FileTruncate = 26 {
+        /// The handle, opened for writing.
+        handle,
+        /// Bytes.
+        size,
+    }
+    /// Waits until an open file is on its disk: fsync(2). Returns 0.
+    FileSync = 27 {
+        /// The handle.
+        handle,
+        /// 1 for fdatasync(2).
+        data,
+    }
     /// Reads from a stream of the container without waiting. Returns the number of bytes, 0 at the end, or
     /// `-EAGAIN`.
     StreamRead = 32 {
@@ -345,6 +375,31 @@ host_calls! {
         /// Its length, at most 64 KiB.
         len,
     }
+}
+
+/// Operations of [`FileChange`]. The second text is empty where none is named.
+pub mod change {
+    /// mkdirat(2); first: the mode.
+    pub const MAKE_DIRECTORY: u64 = 0;
+    /// linkat(2); second text: path of the new link.
+    pub const MAKE_LINK: u64 = 1;
+    /// symlinkat(2); second text: the target.
+    pub const MAKE_SYMLINK: u64 = 2;
+    /// unlinkat(2) of what is no directory.
+    pub const REMOVE: u64 = 3;
+    /// unlinkat(2) of a directory.
+    pub const REMOVE_DIRECTORY: u64 = 4;
+    /// renameat2(2); second text: the new path; first: RENAME_NOREPLACE, RENAME_EXCHANGE.
+    pub const RENAME: u64 = 5;
+    /// fchmod(2) of a regular file or directory; first: the mode.
+    pub const MODE: u64 = 6;
+    /// fchownat(2); first: owner, second: group; 2^32 - 1 for one that stays.
+    pub const OWNER: u64 = 7;
+    /// ftruncate(2) of a regular file; first: bytes.
+    pub const SIZE: u64 = 8;
+    /// utimensat(2); second text: access and modification time, each seconds and nanoseconds of 8 bytes, little-endian,
+    /// with UTIME_NOW and UTIME_OMIT.
+    pub const TIMES: u64 = 9;
 }
 
 /// Metadata of a host file: what statx(2) gives.

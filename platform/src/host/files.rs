@@ -51,7 +51,7 @@ impl Files {
         Self { roots, handles: Mutex::new(Vec::new()) }
     }
 
-    fn root(&self, index: u64) -> Result<&Directory, i32> {
+    pub(super) fn root(&self, index: u64) -> Result<&Directory, i32> {
         usize::try_from(index).ok().and_then(|i| self.roots.get(i)).ok_or(libc::EBADF)
     }
 
@@ -62,6 +62,25 @@ impl Files {
     fn handle(&self, index: u64) -> Result<Arc<Handle>, i32> {
         let slot = usize::try_from(index).map_err(|_| libc::EBADF)?;
         self.table().get(slot).and_then(Option::as_ref).map(Arc::clone).ok_or(libc::EBADF)
+    }
+
+    /// Works with the descriptor of a handle, and whether that was opened for writing.
+    pub(super) fn with_handle<R>(
+        &self,
+        handle: u64,
+        f: impl FnOnce(&OwnedFd, bool) -> Result<R, i32>,
+    ) -> Result<R, i32> {
+        let handle = self.handle(handle)?;
+        f(&handle.fd, handle.writable)
+    }
+
+    /// A regular file or directory, to change it.
+    pub(super) fn open_for_change(&self, root: &Directory, path: &[u8], access: i32) -> Result<OwnedFd, i32> {
+        if path.is_empty() && !root.directory {
+            return root.fd.try_clone().map_err(|e| e.raw_os_error().unwrap_or(libc::EIO));
+        }
+        let path = paths::check(if path.is_empty() { b"." } else { path })?;
+        open_checked(root, &path, access, 0, 0)
     }
 
     /// A descriptor that names `path` without opening it.

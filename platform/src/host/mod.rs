@@ -3,6 +3,7 @@
 //! A host call is a request of code that may be hostile. Its block is copied once before it is looked at, every
 //! argument is checked, and no call blocks for long.
 
+mod changes;
 pub mod control;
 pub mod files;
 mod input;
@@ -243,6 +244,14 @@ impl HostServices {
                 let entries = self.files.read_dir(call.handle, call.rewind != 0, call.buf_len)?;
                 self.store_bytes(call.buf_gpa, call.buf_len, &entries)
             }
+            Request::FileChange(call) => {
+                let (path_len, other_len) = (call.lens & 0xffff_ffff, call.lens >> 32);
+                let path = self.path(call.path_gpa, path_len)?;
+                let other = self.path(call.path_gpa.checked_add(path_len).ok_or(libc::EFAULT)?, other_len)?;
+                self.files.change(call.root, &path, &other, call.operation, call.first, call.second)
+            }
+            Request::FileTruncate(call) => self.files.truncate_handle(call.handle, call.size),
+            Request::FileSync(call) => self.files.sync(call.handle, call.data != 0),
             Request::FileStatHandle(call) => self.store(call.stat_gpa, &self.files.stat_handle(call.handle)?),
             Request::FileGetXattr(call) => {
                 let (path_len, name_len) = (call.lens & 0xffff_ffff, call.lens >> 32);

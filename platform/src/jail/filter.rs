@@ -69,6 +69,18 @@ const SYSTRAP: &[libc::c_long] = &[
     libc::SYS_wait4,     // the end of the sentry process
 ];
 
+/// System calls of a sandbox that may change host files: names, attributes, lengths, all by descriptors.
+const WRITES: &[libc::c_long] = &[
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_symlinkat,
+    libc::SYS_linkat,
+    libc::SYS_renameat2,
+    libc::SYS_fchmod,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+];
+
 /// System calls that are allowed whatever their arguments, each with its reason.
 const ALWAYS: &[libc::c_long] = &[
     libc::SYS_futex,             // locks; waiting for threads
@@ -88,6 +100,8 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_getdents64,        // the same
     libc::SYS_fgetxattr,         // the same
     libc::SYS_ftruncate,         // the same
+    libc::SYS_fsync,             // the same
+    libc::SYS_fdatasync,         // the same
     libc::SYS_lseek,             // the same; streams that are files
     libc::SYS_munmap,            // memory of the VMM and its threads
     libc::SYS_mremap,            // the same, growing buffers
@@ -131,8 +145,11 @@ fn equals(argument: u8, value: u32) -> Result<SeccompRule, Error> {
         .map_err(filter_error)
 }
 
-fn allowed(kvm: bool) -> Result<BpfProgram, Error> {
+fn allowed(kvm: bool, writes: bool) -> Result<BpfProgram, Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|&nr| (nr, Vec::new())).collect();
+    if writes {
+        rules.extend(WRITES.iter().map(|&nr| (nr, Vec::new())));
+    }
     let mut requests = requests();
     if kvm {
         requests.extend(kvm_requests());
@@ -181,9 +198,10 @@ fn without_clone3() -> Result<BpfProgram, Error> {
         .map_err(filter_error)
 }
 
-/// Installs the filter for this thread and all that it starts; `kvm` says for which platform.
-pub fn install(kvm: bool) -> Result<(), Error> {
-    let allowed = allowed(kvm)?;
+/// Installs the filter for this thread and all that it starts; `kvm` says for which platform, `writes`
+/// whether host files may be changed.
+pub fn install(kvm: bool, writes: bool) -> Result<(), Error> {
+    let allowed = allowed(kvm, writes)?;
     let without_clone3 = without_clone3()?;
     // In this order: the first filter does not allow seccomp(2).
     apply_filter(&without_clone3).map_err(filter_error)?;

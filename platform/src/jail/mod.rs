@@ -14,6 +14,12 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::Error;
 
+/// CAP_CHOWN.
+const CAP_CHOWN: u32 = 0;
+/// CAP_FOWNER.
+const CAP_FOWNER: u32 = 3;
+/// CAP_FSETID.
+const CAP_FSETID: u32 = 4;
 /// CAP_DAC_OVERRIDE.
 const CAP_DAC_OVERRIDE: u32 = 1;
 /// CAP_DAC_READ_SEARCH.
@@ -51,11 +57,11 @@ pub fn lock(jail: &Jail<'_>) -> Result<(), Error> {
         kept |= 1 << CAP_DAC_READ_SEARCH;
     }
     if jail.writes_files {
-        kept |= 1 << CAP_DAC_OVERRIDE;
+        kept |= 1 << CAP_DAC_OVERRIDE | 1 << CAP_CHOWN | 1 << CAP_FOWNER | 1 << CAP_FSETID;
     }
     confine(kept)?;
     report_violations(jail.report)?;
-    filter::install(jail.kvm)
+    filter::install(jail.kvm, jail.writes_files)
 }
 
 /// Limits resources and keeps no capability but those of `kept` (a mask of the first 32).

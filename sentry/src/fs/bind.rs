@@ -16,12 +16,12 @@ use crate::vfs::file::{DirSink, FileOps, OpenFile, OpenRequest};
 use crate::vfs::inode::{
     Attr, Create, Inode, InodeExtra, Owner, PlainFs, S_IFMT, SetAttr, Stat, SuperBlock, Time, anonymous_dev,
 };
-use abi::hostcall::FileStat;
+use abi::hostcall::{FileStat, change};
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general as c;
 use smallvec::SmallVec;
 
@@ -36,26 +36,64 @@ struct Known {
     at: u64,
 }
 
+/// Where a file stands: its directory and its name there; `None` for the donated file itself.
+type Place = Option<(Arc<HostNode>, Vec<u8>)>;
+
 /// A host file.
 pub struct HostNode {
+    me: Weak<HostNode>,
     root: u64,
     dev: u64,
-    path: Vec<u8>,
+    place: SpinLock<Place>,
     kind: u32,
     known: SpinLock<Known>,
+    /// It was removed: only its open descriptions reach it.
+    gone: AtomicBool,
+    /// One of those.
+    opened: SpinLock<Weak<HostFile>>,
     extra: InodeExtra,
 }
 
 impl HostNode {
-    fn new(root: u64, dev: u64, path: Vec<u8>, stat: FileStat) -> Self {
-        Self {
+    fn new(root: u64, dev: u64, place: Place, stat: FileStat) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             root,
             dev,
-            path,
+            place: SpinLock::new(place),
             kind: stat.mode & S_IFMT,
             known: SpinLock::new(Known { stat, at: time::monotonic_ns() }),
+            gone: AtomicBool::new(false),
+            opened: SpinLock::new(Weak::new()),
             extra: InodeExtra::new(),
+        })
+    }
+
+    /// Its path from the donated directory, as it is now: directories above it may have been renamed.
+    fn path(&self) -> Vec<u8> {
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        let mut place = self.place.lock().clone();
+        while let Some((dir, name)) = place {
+            names.push(name);
+            place = dir.place.lock().clone();
         }
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    /// A path of an entry of this directory.
+    fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        join(&self.path(), name)
+    }
+
+    /// An entry of this directory, which the host has.
+    fn entry(&self, name: &[u8], stat: FileStat) -> Result<Arc<Self>> {
+        let me = self.me.upgrade().ok_or(Errno::ESTALE)?;
+        Ok(Self::new(self.root, self.dev, Some((me, name.to_vec())), stat))
+    }
+
+    fn change(&self, path: &[u8], other: &[u8], operation: u64, first: u64, second: u64) -> Result<()> {
+        files::change(self.root, path, other, operation, first, second)
     }
 
     fn fresh(&self) -> bool {
@@ -68,13 +106,35 @@ impl HostNode {
 
     fn refresh(&self) -> Result<FileStat> {
         if !self.fresh() {
-            self.learn(files::stat_at(self.root, &self.path)?);
+            if !self.gone.load(Ordering::Relaxed) {
+                self.learn(files::stat_at(self.root, &self.path())?);
+            } else if let Some(file) = self.opened.lock().upgrade() {
+                self.learn(file.handle.stat()?);
+            }
         }
         Ok(self.known.lock().stat)
     }
 
     fn forget(&self) {
         self.known.lock().at = 0;
+    }
+
+    /// Its name is gone.
+    fn remove(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+        let mut known = self.known.lock();
+        known.stat.nlink = known.stat.nlink.saturating_sub(1);
+        known.at = 0;
+    }
+}
+
+impl Drop for HostNode {
+    /// Directories that only this one keeps go one by one: kernel stacks are small.
+    fn drop(&mut self) {
+        let mut next = self.place.get_mut().take();
+        while let Some(mut dir) = next.and_then(|(dir, _)| Arc::into_inner(dir)) {
+            next = dir.place.get_mut().take();
+        }
     }
 }
 
@@ -85,14 +145,14 @@ impl HostNode {
 pub fn new(root: u32) -> Result<Arc<SuperBlock>> {
     let stat = files::stat_at(root.into(), b"")?;
     let dev = anonymous_dev();
-    let node = HostNode::new(root.into(), dev, Vec::new(), stat);
+    let node = HostNode::new(root.into(), dev, None, stat);
     Ok(Arc::new(SuperBlock {
         dev,
         fstype: "hostfs",
         magic: u64::from(c::HOSTFS_SUPER_MAGIC),
         readonly: AtomicBool::new(false),
         fs: Arc::new(PlainFs),
-        root: Dentry::root(Arc::new(node)),
+        root: Dentry::root(node),
     }))
 }
 
@@ -124,10 +184,24 @@ impl Inode for HostNode {
     }
 
     fn set_attr(&self, change: &SetAttr) -> Result<()> {
-        // Times of one's own files are set by tools that copy; the host keeps its own.
-        if change.mode.is_some() || change.uid.is_some() || change.gid.is_some() {
-            return Err(Errno::EPERM);
+        let path = self.path();
+        if change.uid.is_some() || change.gid.is_some() {
+            let id = |id: Option<u32>| u64::from(id.unwrap_or(u32::MAX));
+            self.change(&path, b"", change::OWNER, id(change.uid), id(change.gid))?;
         }
+        if let Some(mode) = change.mode {
+            self.change(&path, b"", change::MODE, mode.into(), 0)?;
+        }
+        if change.atime.is_some() || change.mtime.is_some() {
+            let mut times = [0; 32];
+            for (half, time) in times.as_chunks_mut::<16>().0.iter_mut().zip([change.atime, change.mtime]) {
+                let (sec, nsec) = time.map_or((0, i64::from(c::UTIME_OMIT)), |t| (t.sec, i64::from(t.nsec)));
+                half[..8].copy_from_slice(&sec.to_le_bytes());
+                half[8..].copy_from_slice(&nsec.to_le_bytes());
+            }
+            self.change(&path, &times, change::TIMES, 0, 0)?;
+        }
+        self.learn(files::stat_at(self.root, &path)?);
         Ok(())
     }
 
@@ -139,7 +213,7 @@ impl Inode for HostNode {
         if self.fresh() {
             return true;
         }
-        let Ok(now) = files::stat_at(self.root, &self.path) else { return false };
+        let Ok(now) = files::stat_at(self.root, &self.path()) else { return false };
         let old = self.known.lock().stat;
         let same = now.ino == old.ino && now.dev == old.dev && now.mode & S_IFMT == self.kind;
         if same {
@@ -149,29 +223,88 @@ impl Inode for HostNode {
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
-        let path = join(&self.path, name);
-        let stat = files::stat_at(self.root, &path)?;
-        Ok(Arc::new(HostNode::new(self.root, self.dev, path, stat)))
+        let stat = files::stat_at(self.root, &self.path_of(name))?;
+        Ok(self.entry(name, stat)?)
     }
 
     fn create(&self, name: &[u8], what: Create<'_>, owner: &Owner) -> Result<Arc<dyn Inode>> {
-        if !matches!(what, Create::File) {
-            return Err(Errno::EPERM);
-        }
         /// Write, create, exclusively.
         const FLAGS: u64 = 1 | 1 << 8 | 1 << 9;
-        let path = join(&self.path, name);
-        let handle = Handle::open(self.root, &path, FLAGS, owner.mode.into())?;
-        let stat = handle.stat()?;
+        let path = self.path_of(name);
+        match what {
+            Create::File => drop(Handle::open(self.root, &path, FLAGS, owner.mode.into())?),
+            Create::Dir => self.change(&path, b"", change::MAKE_DIRECTORY, owner.mode.into(), 0)?,
+            Create::Symlink(target) => self.change(&path, target, change::MAKE_SYMLINK, 0, 0)?,
+            // Devices, fifos and sockets of the container have no meaning for the host.
+            Create::Node(..) => return Err(Errno::EPERM),
+        }
         self.forget();
-        Ok(Arc::new(HostNode::new(self.root, self.dev, path, stat)))
+        let mut stat = files::stat_at(self.root, &path)?;
+        if (stat.uid, stat.gid) != (owner.uid, owner.gid) {
+            self.change(&path, b"", change::OWNER, owner.uid.into(), owner.gid.into())?;
+            stat = files::stat_at(self.root, &path)?;
+        }
+        Ok(self.entry(name, stat)?)
+    }
+
+    fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
+        let target = target.as_any().downcast_ref::<HostNode>().ok_or(Errno::EXDEV)?;
+        self.change(&target.path(), &self.path_of(name), change::MAKE_LINK, 0, 0)?;
+        self.forget();
+        target.forget();
+        Ok(())
+    }
+
+    fn unlink(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
+        let target = target.as_any().downcast_ref::<HostNode>().ok_or(Errno::EXDEV)?;
+        let directory = target.kind == c::S_IFDIR;
+        let operation = if directory { change::REMOVE_DIRECTORY } else { change::REMOVE };
+        self.change(&self.path_of(name), b"", operation, 0, 0)?;
+        target.remove();
+        self.forget();
+        Ok(())
+    }
+
+    fn rename(
+        &self,
+        name: &[u8],
+        target: &Arc<dyn Inode>,
+        to: &Arc<dyn Inode>,
+        to_name: &[u8],
+        replaced: Option<&Arc<dyn Inode>>,
+        exchange: bool,
+    ) -> Result<()> {
+        let node = |inode: &Arc<dyn Inode>| {
+            inode.clone().into_any().downcast::<HostNode>().map_err(|_| Errno::EXDEV)
+        };
+        let (target, to) = (node(target)?, node(to)?);
+        let me = self.me.upgrade().ok_or(Errno::ESTALE)?;
+        let replaced = replaced.map(node).transpose()?;
+        let flags = if exchange { c::RENAME_EXCHANGE } else { 0 };
+        self.change(&self.path_of(name), &to.path_of(to_name), change::RENAME, flags.into(), 0)?;
+        let old = core::mem::replace(&mut *target.place.lock(), Some((to.clone(), to_name.to_vec())));
+        drop(old);
+        match replaced {
+            Some(other) if exchange => {
+                let old = core::mem::replace(&mut *other.place.lock(), Some((me, name.to_vec())));
+                drop(old);
+                other.forget();
+            }
+            // Another name of the same file stays what it is.
+            Some(other) if !Arc::ptr_eq(&other, &target) => other.remove(),
+            _ => {}
+        }
+        target.forget();
+        to.forget();
+        self.forget();
+        Ok(())
     }
 
     fn readlink(&self) -> Result<Vec<u8>> {
         if self.kind != c::S_IFLNK {
             return Err(Errno::EINVAL);
         }
-        files::readlink(self.root, &self.path)
+        files::readlink(self.root, &self.path())
     }
 
     fn open(self: Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn FileOps>> {
@@ -185,33 +318,23 @@ impl Inode for HostNode {
             (false, true) => 1,
             _ => 0,
         };
-        let handle = Handle::open(self.root, &self.path, mode, 0)?;
-        Ok(Arc::new(HostFile {
-            node: self,
-            handle,
-            listing: Mutex::new(None),
-            end: Mutex::new(()),
-            pages: SpinLock::new(BTreeMap::new()),
-            mappings: Mappings::new(),
-        }))
+        let handle = Handle::open(self.root, &self.path(), mode, 0)?;
+        let file = Arc::new(HostFile::new(self.clone(), handle));
+        *self.opened.lock() = Arc::downgrade(&file);
+        Ok(file)
     }
 
     fn truncate(&self, size: u64) -> Result<()> {
         if size == self.refresh()?.size {
             return Ok(());
         }
-        if size != 0 {
-            return Err(Errno::EPERM);
-        }
-        /// Write, truncate.
-        const FLAGS: u64 = 1 | 1 << 10;
-        Handle::open(self.root, &self.path, FLAGS, 0)?;
+        self.change(&self.path(), b"", change::SIZE, size, 0)?;
         self.forget();
         Ok(())
     }
 
     fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        files::get_xattr(self.root, &self.path, name)
+        files::get_xattr(self.root, &self.path(), name)
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -232,6 +355,19 @@ struct HostFile {
     end: Mutex<()>,
     pages: SpinLock<BTreeMap<u64, FrameRef>>,
     mappings: Mappings,
+}
+
+impl HostFile {
+    fn new(node: Arc<HostNode>, handle: Handle) -> Self {
+        Self {
+            node,
+            handle,
+            listing: Mutex::new(None),
+            end: Mutex::new(()),
+            pages: SpinLock::new(BTreeMap::new()),
+            mappings: Mappings::new(),
+        }
+    }
 }
 
 impl FileOps for HostFile {
@@ -350,11 +486,13 @@ impl FileOps for HostFile {
     }
 
     fn fsync(&self, _file: &OpenFile) -> Result<()> {
-        Ok(())
+        self.handle.sync()
     }
 
     fn truncate(&self, _file: &OpenFile, size: u64) -> Result<()> {
-        Inode::truncate(&*self.node, size)
+        self.handle.truncate(size)?;
+        self.node.forget();
+        Ok(())
     }
 
     fn mappable(&self, file: &OpenFile, shared: bool, write: bool) -> Result<Arc<dyn Mappable>> {
@@ -363,15 +501,8 @@ impl FileOps for HostFile {
         }
         // The pages belong to this description.
         let _ = file;
-        let handle = Handle::open(self.node.root, &self.node.path, 0, 0)?;
-        Ok(Arc::new(HostFile {
-            node: self.node.clone(),
-            handle,
-            listing: Mutex::new(None),
-            end: Mutex::new(()),
-            pages: SpinLock::new(BTreeMap::new()),
-            mappings: Mappings::new(),
-        }))
+        let handle = Handle::open(self.node.root, &self.node.path(), 0, 0)?;
+        Ok(Arc::new(HostFile::new(self.node.clone(), handle)))
     }
 
     fn as_any(&self) -> &dyn Any {

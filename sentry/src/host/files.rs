@@ -7,8 +7,9 @@ use crate::mm::frames::FrameRef;
 use crate::mm::frames::page::KernelPage;
 use crate::sync::Mutex;
 use abi::hostcall::{
-    DirEntryHead, FileClose, FileGetXattr, FileOpen, FileRead, FileReadDir, FileReadlink, FileStat,
-    FileStatAt, FileStatHandle, FileWrite, GpaRange, MAX_PATH, MAX_RANGES, MAX_TRANSFER, Random,
+    DirEntryHead, FileChange, FileClose, FileGetXattr, FileOpen, FileRead, FileReadDir, FileReadlink,
+    FileStat, FileStatAt, FileStatHandle, FileSync, FileTruncate, FileWrite, GpaRange, MAX_PATH, MAX_RANGES,
+    MAX_TRANSFER, Random,
 };
 use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
 use alloc::boxed::Box;
@@ -91,6 +92,22 @@ pub fn get_xattr(root: u64, path: &[u8], name: &[u8]) -> Result<Vec<u8>> {
     let mut value = alloc::vec![0; (len as usize).min(out.len())];
     out.read(0, &mut value);
     Ok(value)
+}
+
+/// Changes what a path beneath a donated directory names: one of [`abi::hostcall::change`].
+///
+/// # Errors
+/// What the host says.
+pub fn change(root: u64, path: &[u8], other: &[u8], operation: u64, first: u64, second: u64) -> Result<()> {
+    if path.len() as u64 >= MAX_PATH || other.len() as u64 >= MAX_PATH {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    let page = KernelPage::alloc_order(1)?;
+    page.write(0, path);
+    page.write(path.len(), other);
+    let lens = path.len() as u64 | (other.len() as u64) << 32;
+    super::call(&FileChange { root, path_gpa: page.gpa(), lens, operation, first, second })?;
+    Ok(())
 }
 
 /// Fills with random bytes of the host.
@@ -202,6 +219,22 @@ impl Handle {
             }
         }
         Ok(done)
+    }
+
+    /// Sets the length.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn truncate(&self, size: u64) -> Result<()> {
+        super::call(&FileTruncate { handle: self.number()?, size }).map(|_| ())
+    }
+
+    /// Waits until it is on the host's disk.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn sync(&self) -> Result<()> {
+        super::call(&FileSync { handle: self.number()?, data: 0 }).map(|_| ())
     }
 
     /// All entries of a directory.

@@ -199,6 +199,8 @@ impl Vmm {
                 Ok(0)
             }
             Request::FileGetXattr(_) => Err(-61),
+            Request::FileChange(_) | Request::FileTruncate(_) => Err(-30),
+            Request::FileSync(_) => Ok(0),
             Request::Random(r) => {
                 use std::io::Read;
                 let mut buf = vec![0; r.len as usize];

@@ -1,0 +1,166 @@
+//! Host calls that change what is beneath donated directories: names, attributes, lengths.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use abi::hostcall::change;
+
+use super::files::{Directory, Files};
+use super::paths;
+use crate::memory::errno;
+
+/// Bytes of the two times that [`change::TIMES`] sets.
+const TIMES_LEN: usize = 32;
+/// An owner or group that stays.
+const KEEP: u32 = u32::MAX;
+
+fn done(result: libc::c_int) -> Result<i64, i32> {
+    if result == 0 { Ok(0) } else { Err(errno()) }
+}
+
+/// A directory beneath the donated one, and a name in it.
+struct Place {
+    dir: OwnedFd,
+    name: CString,
+}
+
+impl Place {
+    fn of(root: &Directory, path: &[u8]) -> Result<Self, i32> {
+        if !root.directory {
+            return Err(libc::ENOTDIR);
+        }
+        let (dir, name) = match path.iter().rposition(|b| *b == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&b"."[..], path),
+        };
+        if name.is_empty() || name == b"." || name == b".." {
+            return Err(libc::EINVAL);
+        }
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let dir = paths::open_beneath(root.fd.as_fd(), &paths::check(dir)?, flags, 0)?;
+        Ok(Self { dir, name: CString::new(name).map_err(|_| libc::EINVAL)? })
+    }
+}
+
+/// A descriptor that only names what `path` names; symbolic links themselves.
+fn named(root: &Directory, path: &[u8]) -> Result<OwnedFd, i32> {
+    if path.is_empty() && !root.directory {
+        return root.fd.try_clone().map_err(|e| e.raw_os_error().unwrap_or(libc::EIO));
+    }
+    let path = paths::check(if path.is_empty() { b"." } else { path })?;
+    paths::open_beneath(root.fd.as_fd(), &path, libc::O_PATH | libc::O_NOFOLLOW, 0)
+}
+
+fn set_owner(fd: &OwnedFd, uid: u64, gid: u64) -> Result<i64, i32> {
+    let id = |value: u64| u32::try_from(value).unwrap_or(KEEP);
+    let empty = c"".as_ptr();
+    // SAFETY: the empty path names the descriptor; the rest are numbers.
+    done(unsafe { libc::fchownat(fd.as_raw_fd(), empty, id(uid), id(gid), libc::AT_EMPTY_PATH) })
+}
+
+fn set_times(fd: &OwnedFd, bytes: &[u8]) -> Result<i64, i32> {
+    if bytes.len() != TIMES_LEN {
+        return Err(libc::EINVAL);
+    }
+    let word = |at: usize| bytes[at..at + 8].iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b)) as i64;
+    let time = |at: usize| libc::timespec { tv_sec: word(at), tv_nsec: word(at + 8) };
+    let times = [time(0), time(16)];
+    // SAFETY: the empty path names the descriptor; the array has the two elements that the call reads.
+    done(unsafe { libc::utimensat(fd.as_raw_fd(), c"".as_ptr(), times.as_ptr(), libc::AT_EMPTY_PATH) })
+}
+
+impl Files {
+    /// Serves `FileChange`. `other` is the second text: a path, a target, or times.
+    pub fn change(
+        &self,
+        root: u64,
+        path: &[u8],
+        other: &[u8],
+        operation: u64,
+        first: u64,
+        second: u64,
+    ) -> Result<i64, i32> {
+        let root = self.root(root)?;
+        if !root.writable {
+            return Err(libc::EROFS);
+        }
+        match operation {
+            change::MAKE_DIRECTORY => {
+                let at = Place::of(root, path)?;
+                let mode = (first & 0o7777) as libc::mode_t;
+                // SAFETY: the name is NUL-terminated.
+                done(unsafe { libc::mkdirat(at.dir.as_raw_fd(), at.name.as_ptr(), mode) })
+            }
+            change::MAKE_LINK => {
+                let source = named(root, path)?;
+                let at = Place::of(root, other)?;
+                let (source, dir) = (source.as_raw_fd(), at.dir.as_raw_fd());
+                // SAFETY: the names are NUL-terminated; the empty one names the descriptor.
+                done(unsafe {
+                    libc::linkat(source, c"".as_ptr(), dir, at.name.as_ptr(), libc::AT_EMPTY_PATH)
+                })
+            }
+            change::MAKE_SYMLINK => {
+                let at = Place::of(root, path)?;
+                let target = CString::new(other).map_err(|_| libc::EINVAL)?;
+                // SAFETY: both strings are NUL-terminated.
+                done(unsafe { libc::symlinkat(target.as_ptr(), at.dir.as_raw_fd(), at.name.as_ptr()) })
+            }
+            change::REMOVE | change::REMOVE_DIRECTORY => {
+                let at = Place::of(root, path)?;
+                let flags = if operation == change::REMOVE { 0 } else { libc::AT_REMOVEDIR };
+                // SAFETY: the name is NUL-terminated.
+                done(unsafe { libc::unlinkat(at.dir.as_raw_fd(), at.name.as_ptr(), flags) })
+            }
+            change::RENAME => {
+                let (from, to) = (Place::of(root, path)?, Place::of(root, other)?);
+                let allowed = u64::from(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE);
+                if first & !allowed != 0 {
+                    return Err(libc::EINVAL);
+                }
+                // SAFETY: the names are NUL-terminated.
+                done(unsafe {
+                    libc::syscall(
+                        libc::SYS_renameat2,
+                        from.dir.as_raw_fd(),
+                        from.name.as_ptr(),
+                        to.dir.as_raw_fd(),
+                        to.name.as_ptr(),
+                        first,
+                    ) as libc::c_int
+                })
+            }
+            change::MODE => {
+                let fd = self.open_for_change(root, path, libc::O_RDONLY)?;
+                // SAFETY: takes numbers.
+                done(unsafe { libc::fchmod(fd.as_raw_fd(), (first & 0o7777) as libc::mode_t) })
+            }
+            change::OWNER => set_owner(&named(root, path)?, first, second),
+            change::SIZE => {
+                let fd = self.open_for_change(root, path, libc::O_WRONLY)?;
+                truncate(&fd, first)
+            }
+            change::TIMES => set_times(&named(root, path)?, other),
+            _ => Err(libc::EINVAL),
+        }
+    }
+
+    /// Sets the length of an open file.
+    pub fn truncate_handle(&self, handle: u64, size: u64) -> Result<i64, i32> {
+        self.with_handle(handle, |fd, writable| if writable { truncate(fd, size) } else { Err(libc::EINVAL) })
+    }
+
+    /// Waits until an open file is on its disk. `data`: without what is not needed to read it.
+    pub fn sync(&self, handle: u64, data: bool) -> Result<i64, i32> {
+        self.with_handle(handle, |fd, _| {
+            // SAFETY: both take a number.
+            done(unsafe { if data { libc::fdatasync(fd.as_raw_fd()) } else { libc::fsync(fd.as_raw_fd()) } })
+        })
+    }
+}
+
+fn truncate(fd: &OwnedFd, size: u64) -> Result<i64, i32> {
+    let size = libc::off_t::try_from(size).map_err(|_| libc::EFBIG)?;
+    // SAFETY: takes numbers.
+    done(unsafe { libc::ftruncate(fd.as_raw_fd(), size) })
+}
