@@ -282,11 +282,11 @@ impl Inode for HostNode {
         let replaced = replaced.map(node).transpose()?;
         let flags = if exchange { c::RENAME_EXCHANGE } else { 0 };
         self.change(&self.path_of(name), &to.path_of(to_name), change::RENAME, flags.into(), 0)?;
-        let old = core::mem::replace(&mut *target.place.lock(), Some((to.clone(), to_name.to_vec())));
+        let old = target.place.lock().replace((to.clone(), to_name.to_vec()));
         drop(old);
         match replaced {
             Some(other) if exchange => {
-                let old = core::mem::replace(&mut *other.place.lock(), Some((me, name.to_vec())));
+                let old = other.place.lock().replace((me, name.to_vec()));
                 drop(old);
                 other.forget();
             }
