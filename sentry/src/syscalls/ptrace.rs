@@ -10,7 +10,6 @@ use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::task::{CurrentTask, Task};
 use crate::mm::Mm;
 use crate::sync::Events;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::ptrace as p;
 use zerocopy::IntoBytes;
@@ -77,7 +76,7 @@ pub fn ptrace(task: &CurrentTask, args: &Args) -> Result<u64> {
     if request == p::PTRACE_LISTEN {
         return if tracing::listen(trace) { Ok(0) } else { Err(Errno::EIO) };
     }
-    if let Some(result) = go_on(task, &target, trace, request, data) {
+    if let Some(result) = go_on(&target, trace, request, data) {
         let detached = request == p::PTRACE_DETACH && result.is_ok();
         drop(slot);
         if detached {
@@ -168,13 +167,7 @@ pub fn ptrace(task: &CurrentTask, args: &Args) -> Result<u64> {
 }
 
 /// Requests that let a tracee go on; `None`: this is none.
-fn go_on(
-    task: &CurrentTask,
-    target: &Arc<Task>,
-    trace: &mut Trace,
-    request: u32,
-    data: u64,
-) -> Option<Result<u64>> {
+fn go_on(target: &Task, trace: &mut Trace, request: u32, data: u64) -> Option<Result<u64>> {
     let (calls, step) = match request {
         p::PTRACE_CONT | p::PTRACE_DETACH => (false, false),
         p::PTRACE_SYSCALL => (true, false),
@@ -185,7 +178,6 @@ fn go_on(
         return Some(Err(Errno::EIO));
     }
     if request != p::PTRACE_DETACH {
-        let _ = task;
         tracing::resume(target, trace, data as u32, calls, step);
     }
     Some(Ok(0))
