@@ -36,7 +36,7 @@ pub fn memory(global: &Global, limits: &Limits) -> Result<u64, Error> {
                 let least = MIN_MEMORY >> 20;
                 return Err(Error::Usage(format!("--memory: a sandbox needs at least {least} MiB")));
             }
-            None => return Err(Error::Usage(format!("invalid value for memory: invalid size: '{text}'"))),
+            None => return Err(Error::Usage(format!("--memory: invalid size: '{text}'"))),
         },
         None => None,
     };
