@@ -1,3 +1,3 @@
-exec 2>&1; mkdir a; for i in $(seq 100); do head -c $((i*100)) /dev/zero > a/f$i; touch -d @2000 a/f$i; done; ln -s f1 a/l; ln a/f1 a/h; chmod 600 a/f3; touch -d @1000 a/f4
-rsync -aH --stats a/ b/ | grep -E 'Number of|Total file size'; echo more >> a/f5; touch -d @3000 a/f5; rm a/f7; rsync -aHi --delete a/ b/; diff -r a b; stat -c '%h %a %Y' b/f1 b/f3 b/f4 b/f5
+exec 2>&1; mkdir a; for i in $(seq 100); do head -c $((i*100)) /dev/zero > a/f$i; touch -d @2000 a/f$i; done; ln -s f1 a/l; ln a/f1 a/h; chmod 600 a/f3; touch -d @1000 a/f4; touch -d @1 a
+rsync -aH --stats a/ b/ | grep -E 'Number of|Total file size'; echo more >> a/f5; touch -d @3000 a/f5; rm a/f7; touch -d @2 a; rsync -aHi --delete a/ b/; diff -r a b; stat -c '%h %a %Y' b/f1 b/f3 b/f4 b/f5
 printf 'use chroot = no\n[m]\npath = %s/a\n' $PWD > c; rsync --daemon --no-detach --config=c --port=8730 --address=127.0.0.1 & for i in $(seq 50); do rsync rsync://127.0.0.1:8730/ >/dev/null 2>&1 && break; sleep 0.1; done; rsync -a rsync://127.0.0.1:8730/m/ e/; diff -r a e; echo $?; kill %1; wait; rm -r a b e c

@@ -1,5 +1,5 @@
 strace -o t -e trace=openat,write,execve,exit_group /bin/echo hello; grep -c openat t; grep -E 'write|exit' t; grep -c execve t
-strace -f -o t -e trace=process sh -c 'true; /bin/echo x | /bin/cat; (exit 3)'; grep -cE 'execve' t; grep -cE 'exited with 0' t; tail -1 t | sed 's/^[0-9]* *//'
+strace -f -o t -e trace=process sh -c 'true; /bin/echo x | /bin/cat; (exit 3)'; grep -cE 'execve\(' t; grep -cE 'exited with 0' t; tail -1 t | sed 's/^[0-9]* *//'
 strace -c -o t ls / >/dev/null; grep -cE ' (mmap|execve)$' t
 strace -f -o t python3 -c 'import threading; t=[threading.Thread(target=lambda: None) for i in range(5)]; [x.start() for x in t]; [x.join() for x in t]'; [ $(grep -c 'exited with 0' t) -ge 3 ] && echo threads
 strace -o t -e inject=getuid:error=EPERM -e trace=getuid id -u ; cat t | head -2
