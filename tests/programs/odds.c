@@ -95,10 +95,65 @@ static void ranges(void) {
 	munmap(p, n * P);
 }
 
+static void remapped(void) {
+	puts("-- remap_file_pages");
+	int fd = memfd_create("r", 0); OK(ftruncate(fd, 4 * P));
+	char *m = mmap(0, 4 * P, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), *q = mmap(0, P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < 4; i++) m[i * P] = 'a' + i;
+	OK(syscall(SYS_remap_file_pages, m, P, 0, 3, 0)); OK(syscall(SYS_remap_file_pages, m + 2 * P, 2 * P, 0, 0, 0));
+	printf("%c%c%c%c\n", m[0], m[P], m[2 * P], m[3 * P]);
+	OK(syscall(SYS_remap_file_pages, m, P, 1, 3, 0)); OK(syscall(SYS_remap_file_pages, q, P, 0, 0, 0)); OK(syscall(SYS_remap_file_pages, m, 0, 0, 0, 0));
+	OK(syscall(SYS_remap_file_pages, 8 * P, P, 0, 0, 0)); OK(syscall(SYS_remap_file_pages, m, P, 0, -1L, 0)); OK(syscall(SYS_remap_file_pages, m, -P, 0, 0, 0));
+	OK(syscall(SYS_remap_file_pages, m, 4 * P, 0, 0, 0));
+	char *s = mmap(0, 2 * P, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	s[0] = '0', s[P] = '1'; OK(syscall(SYS_remap_file_pages, s, P, 0, 1, 0)); VAL(s[0]);
+}
+
+struct attr { unsigned size, policy; unsigned long flags; int nice; unsigned priority; unsigned long runtime, deadline, period; unsigned long more[8]; };
+
+static void scheduling(void) {
+	puts("-- sched_setattr");
+	struct attr a = {.size = 48, .policy = 6, .runtime = 1000000, .deadline = 20000000, .period = 20000000}, b;
+	pid_t child = fork();
+	if (child) { int status; waitpid(child, &status, 0); printf("child %x\n", status); return; }
+	OK(syscall(SYS_sched_setattr, 0, &a, 0)); VAL(syscall(SYS_sched_getscheduler, 0));
+	OK(syscall(SYS_sched_getattr, 0, &b, 48, 0)); VAL(b.policy); VAL(b.runtime); VAL(b.deadline); VAL(b.period); VAL(b.flags);
+	OK(fork());
+	a.flags = 1; OK(syscall(SYS_sched_setattr, 0, &a, 0));
+	pid_t grandchild = fork();
+	if (!grandchild) { VAL(syscall(SYS_sched_getscheduler, 0)); _exit(0); }
+	waitpid(grandchild, 0, 0);
+	a.flags = 0; a.runtime = 30000000; OK(syscall(SYS_sched_setattr, 0, &a, 0));
+	a.runtime = 100; OK(syscall(SYS_sched_setattr, 0, &a, 0));
+	a.runtime = 1000000; a.period = 1000; OK(syscall(SYS_sched_setattr, 0, &a, 0));
+	a.size = 40; OK(syscall(SYS_sched_setattr, 0, &a, 0)); VAL(a.size);
+	struct attr z = {.size = 0, .nice = 5}; OK(syscall(SYS_sched_setattr, 0, &z, 0)); VAL(getpriority(PRIO_PROCESS, 0));
+	z.size = 48; z.policy = -1; OK(syscall(SYS_sched_setattr, 0, &z, 0)); z.policy = 77; OK(syscall(SYS_sched_setattr, 0, &z, 0));
+	z.policy = 0; z.flags = 1ul << 40; OK(syscall(SYS_sched_setattr, 0, &z, 0));
+	z.flags = 0; OK(syscall(SYS_sched_setattr, 0, &z, 1)); OK(syscall(SYS_sched_setattr, 0, 0, 0)); OK(syscall(SYS_sched_setattr, -1, &z, 0));
+	OK(syscall(SYS_sched_getattr, 0, &b, 40, 0)); OK(syscall(SYS_sched_getattr, 0, &b, 48, 1));
+	z.policy = 1; z.priority = 10; OK(syscall(SYS_sched_setattr, 0, &z, 0)); OK(syscall(SYS_sched_getattr, 0, &b, 48, 0)); VAL(b.priority);
+	z.priority = 0; OK(syscall(SYS_sched_setattr, 0, &z, 0));
+	_exit(3);
+}
+
+static void descriptors(void) {
+	puts("-- descriptors");
+	struct rlimit old, limit; getrlimit(RLIMIT_NOFILE, &old); limit = old;
+	limit.rlim_cur = old.rlim_max; OK(setrlimit(RLIMIT_NOFILE, &limit));
+	int high = (limit.rlim_cur < 400000 ? limit.rlim_cur : 400000) - 1; IS(dup2(0, high) == high);
+	int status = 0; pid_t child = fork();
+	if (!child) _exit(fcntl(high, F_GETFD) != 0);
+	VAL(child > 0 ? (waitpid(child, &status, 0), status) : child); close(high);
+	limit.rlim_cur = 20; setrlimit(RLIMIT_NOFILE, &limit); while (dup(0) >= 0) ;
+	OK(open("not made", O_CREAT | O_RDWR, 0600)); OK(access("not made", 0)); OK(truncate("kept", 5)); OK(close(19));
+	OK(open("made", O_CREAT | O_RDWR, 0600)); OK(access("made", 0)); OK(unlink("made"));
+}
+
 int main(void) {
 	setvbuf(stdout, 0, _IOLBF, 0);
-	seals(); terminals(); caches();
+	seals(); terminals(); caches(); remapped(); scheduling();
 	puts("-- tracer"); tracer(0, SIGUSR1); tracer(0, SIGUSR2); tracer(1000, SIGUSR1); tracer(-5, SIGUSR1); tracer(SIGUSR2, SIGUSR2); tracer(0, 0);
-	ranges();
+	ranges(); descriptors();
 	return 0;
 }

@@ -34,6 +34,12 @@ impl EventFd {
         Ok(value)
     }
 
+    /// Adds one, as a result of io_submit(2) does; a counter that is full stays so.
+    pub fn signal(&self) {
+        let _ = self.try_add(1);
+        self.queue.wake(Events::IN | Events::RDNORM);
+    }
+
     fn try_add(&self, n: u64) -> Result<()> {
         let mut count = self.count.lock();
         *count = count.checked_add(n).filter(|v| *v < u64::MAX).ok_or(Errno::EAGAIN)?;

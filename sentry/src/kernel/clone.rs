@@ -68,6 +68,10 @@ fn check(args: &CloneArgs) -> Result<()> {
 /// EINVAL, EAGAIN, ENOMEM, EFAULT, EPERM.
 pub fn clone(current: &CurrentTask, args: &CloneArgs) -> Result<u64> {
     check(args)?;
+    if current.policy.load(Ordering::Relaxed) == c::SCHED_DEADLINE {
+        // Its bandwidth is its own; with SCHED_RESET_ON_FORK the child has another policy.
+        return Err(Errno::EAGAIN);
+    }
     let thread = has(args, c::CLONE_THREAD);
     if !thread {
         let (soft, _) = current.rlimit(c::RLIMIT_NPROC);
@@ -145,7 +149,7 @@ fn build(current: &CurrentTask, args: &CloneArgs, tid: u32) -> Result<(Arc<Task>
         }
         fs.new_namespace();
     }
-    let files = if has(args, c::CLONE_FILES) { current.files() } else { current.files().fork() };
+    let files = if has(args, c::CLONE_FILES) { current.files() } else { current.files().fork()? };
     let group = if thread {
         current.group.clone()
     } else {
@@ -214,7 +218,14 @@ fn build(current: &CurrentTask, args: &CloneArgs, tid: u32) -> Result<(Arc<Task>
     }
     child.personality.store(current.personality.load(Ordering::Relaxed), Ordering::Relaxed);
     child.nice.store(current.nice.load(Ordering::Relaxed), Ordering::Relaxed);
-    child.policy.store(current.policy.load(Ordering::Relaxed), Ordering::Relaxed);
+    let policy = current.policy.load(Ordering::Relaxed);
+    if policy & c::SCHED_RESET_ON_FORK == 0 {
+        child.policy.store(policy, Ordering::Relaxed);
+        child.rt_priority.store(current.rt_priority.load(Ordering::Relaxed), Ordering::Relaxed);
+    } else {
+        // Back to the usual policy, and to the nice value 0 where it was below.
+        child.nice.fetch_max(20, Ordering::Relaxed);
+    }
     super::seccomp::inherit(current, &child);
     child.timer_slack.store(current.timer_slack.load(Ordering::Relaxed), Ordering::Relaxed);
     if has(args, c::CLONE_SYSVSEM) {

@@ -1,5 +1,6 @@
 //! Tasks, thread groups, the scheduler, signals, futexes, timers and credentials.
 
+pub mod aio;
 pub mod boot;
 pub mod bpf;
 pub mod clone;

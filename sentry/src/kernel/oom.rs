@@ -6,8 +6,8 @@ use super::{reclaim, sched, wait};
 use crate::fs::memfs;
 use crate::mm::frames::{self, FrameRef};
 use crate::sync::{Events, SpinLock};
-use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU64, Ordering};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How long a process that was killed gets to give its memory back before the next is chosen, ns.
 const PATIENCE_NS: u64 = 2 * crate::time::NS;
@@ -18,15 +18,13 @@ const MOMENTS: usize = 30;
 /// A moment, ns.
 const MOMENT_NS: u64 = 1_000_000;
 
-struct Victim {
-    group: Weak<ThreadGroup>,
-    since: u64,
-}
-
 /// Times that memory was short, and processes that were killed for it.
 static SHORTAGES: AtomicU64 = AtomicU64::new(0);
 static KILLS: AtomicU64 = AtomicU64::new(0);
-static VICTIM: SpinLock<Option<Victim>> = SpinLock::new(None);
+/// When a victim was last chosen, ns.
+static VICTIM: SpinLock<Option<u64>> = SpinLock::new(None);
+/// Somebody chooses a victim.
+static CHOOSING: AtomicBool = AtomicBool::new(false);
 
 /// How often memory was short, even after a look for what can be given back.
 pub fn shortages() -> u64 {
@@ -48,16 +46,26 @@ pub fn may_wait() -> bool {
 pub fn relieve() {
     crate::mm::quarantine::hurry();
     sched::release_space();
+    frames::replenish();
     if room() || memfs::shrink_all() != 0 {
         return;
     }
     SHORTAGES.fetch_add(1, Ordering::Relaxed);
     // What a process had that has just ended may not be free yet: an idle vCPU has its tables loaded, or frames wait for
     // their grace period.
-    for _ in 0..MOMENTS {
+    let since = crate::time::monotonic_ns();
+    // Those frames come back by themselves: nobody is killed for them, unless it takes for ever.
+    let coming = || {
+        crate::mm::quarantine::waiting() >= ENOUGH
+            && crate::time::monotonic_ns().saturating_sub(since) < PATIENCE_NS
+    };
+    let mut moments = 0;
+    while moments < MOMENTS || coming() {
+        moments += 1;
         sched::rouse_idle();
         wait_a_moment();
         crate::mm::quarantine::hurry();
+        frames::replenish();
         // One that is dying itself has memory to give, not to take.
         if room() || !may_wait() {
             return;
@@ -68,25 +76,31 @@ pub fn relieve() {
 
 /// The same where it is processes of the host that lack.
 pub fn relieve_by_force() {
-    let now = crate::time::monotonic_ns();
-    let dying = VICTIM.lock().as_ref().is_some_and(|victim| {
-        now.saturating_sub(victim.since) < PATIENCE_NS
-            && victim.group.upgrade().is_some_and(|group| group.life() == Life::Alive)
-    });
-    let victim = if dying { None } else { largest() };
-    if !dying && victim.is_none() {
-        tell(now);
-    }
-    if let Some(group) = victim {
-        crate::warn!("out of memory: process {} is killed", group.pid);
-        KILLS.fetch_add(1, Ordering::Relaxed);
-        *VICTIM.lock() = Some(Victim { group: Arc::downgrade(&group), since: now });
-        let _ = signal::send_group(&group, SigInfo::kernel(signal::SIGKILL));
-        group.start_exit(signal::SIGKILL as i32);
-        // The control task tells of it.
-        reclaim::WANTED.wake(Events::IN);
+    // One chooses: a second that looked at the same moment would find the first's victim gone from the list already, and
+    // take the next.
+    if !CHOOSING.swap(true, Ordering::SeqCst) {
+        choose();
+        CHOOSING.store(false, Ordering::SeqCst);
     }
     wait_a_moment();
+}
+
+fn choose() {
+    let now = crate::time::monotonic_ns();
+    // Those that are on their way out, the last victim among them, have memory to give.
+    let recent = VICTIM.lock().is_some_and(|since| now.saturating_sub(since) < PATIENCE_NS);
+    let dying = recent && process::all_groups().iter().any(|g| g.exiting() && g.life() == Life::Alive);
+    if dying {
+        return;
+    }
+    let Some(group) = largest() else { return tell(now) };
+    crate::warn!("out of memory: process {} is killed", group.pid);
+    KILLS.fetch_add(1, Ordering::Relaxed);
+    *VICTIM.lock() = Some(now);
+    let _ = signal::send_group(&group, SigInfo::kernel(signal::SIGKILL));
+    group.start_exit(signal::SIGKILL as i32);
+    // The control task tells of it.
+    reclaim::WANTED.wake(Events::IN);
 }
 
 /// Tells, once a second, that nobody can be killed any more.

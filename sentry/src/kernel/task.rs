@@ -88,6 +88,8 @@ pub struct Task {
     pub policy: AtomicU32,
     /// Priority of the real-time policies.
     pub rt_priority: AtomicU32,
+    /// Run time, deadline and period of SCHED_DEADLINE, ns.
+    pub deadline: SpinLock<[u64; 3]>,
     /// PR_MCE_KILL: 0 late, 1 early, 2 default.
     pub mce_kill: AtomicU32,
     /// PR_SET_IO_FLUSHER.
@@ -192,6 +194,7 @@ impl Task {
             nice: AtomicU32::new(20),
             policy: AtomicU32::new(0),
             rt_priority: AtomicU32::new(0),
+            deadline: SpinLock::new([0; 3]),
             mce_kill: AtomicU32::new(2),
             io_flusher: AtomicBool::new(false),
             timer_slack: AtomicU64::new(50_000),

@@ -253,15 +253,15 @@ pub fn exec(current: &CurrentTask, file: Arc<OpenFile>, path: &[u8], strings: St
     drop((fs, cred));
     let tid = current.tid();
     end_other_threads(current)?;
+    let files = current.files();
+    if Arc::strong_count(&files) > 2 {
+        // Shared with another process (CLONE_FILES): this one gets its own, while it can still be refused.
+        current.set_files(Some(files.fork()?));
+    }
+    drop(files);
     exit::release_memory(current);
     let old = current.replace_mm(loaded.mm.clone());
     drop(old);
-    let files = current.files();
-    if Arc::strong_count(&files) > 2 {
-        // Shared with another process (CLONE_FILES): this one gets its own.
-        current.set_files(Some(files.fork()));
-    }
-    drop(files);
     current.files().close_on_exec();
     current.group.unshare_handlers();
     current.group.clear_timers(false);

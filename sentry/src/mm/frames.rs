@@ -118,7 +118,14 @@ const SHORT: usize = 1024;
 pub fn low() -> bool {
     pool::emergency_used() != 0 && {
         let (used, limit) = usage();
-        used + SHORT > limit
+        used + SHORT > limit || pool::emergency_left() < SPARE
+    }
+}
+
+/// Fills the emergency memory up again where there is some, or takes back what it does not need any more.
+pub fn replenish() {
+    if pool::emergency_used() != 0 || pool::emergency_left() > 0 {
+        pool::replenish();
     }
 }
 

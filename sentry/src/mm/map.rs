@@ -220,6 +220,36 @@ impl Mm {
         }
     }
 
+    /// Lets a shared mapping of a file show the pages from `page` on in `start..end`. See remap_file_pages(2).
+    ///
+    /// # Errors
+    /// EINVAL: there is none, or not all of the range is one; ENOMEM.
+    pub fn remap_pages(&self, start: u64, end: u64, page: u64, limits: &MapLimits) -> Result<()> {
+        let (object, prot, flags) = {
+            let inner = self.inner.lock();
+            let first = inner.vmas.find(start).ok_or(Errno::EINVAL)?;
+            let Backing::Object { object, .. } = &first.backing else { return Err(Errno::EINVAL) };
+            if !first.flags.contains(VmFlags::SHARED) {
+                return Err(Errno::EINVAL);
+            }
+            let mut covered = start;
+            for vma in inner.vmas.overlapping(start, end) {
+                let same = matches!(&vma.backing, Backing::Object { object: other, .. }
+                    if core::ptr::addr_eq(object.mappings(), other.mappings()));
+                if vma.start > covered || !same || vma.flags != first.flags {
+                    return Err(Errno::EINVAL);
+                }
+                covered = vma.end;
+            }
+            if covered < end {
+                return Err(Errno::EINVAL);
+            }
+            (object.another().unwrap_or_else(|| object.clone()), first.prot, first.flags)
+        };
+        let content = Content::Object(object, page);
+        self.mmap(Placement::Fixed(start), end - start, prot, flags, content, limits).map(drop)
+    }
+
     /// Changes the rights of a range. See mprotect(2).
     ///
     /// # Errors

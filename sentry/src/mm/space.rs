@@ -6,6 +6,7 @@ use super::vma::{Backing, VmFlags, VmaSet};
 use crate::arch::pgtable::{Removed, Space};
 use crate::arch::port;
 use crate::errno::Result;
+use crate::kernel::aio::Contexts;
 use crate::sync::{Mutex, SpinLock};
 use abi::PAGE_SIZE;
 use alloc::sync::{Arc, Weak};
@@ -58,6 +59,8 @@ pub struct Mm {
     pub(super) hot: SpinLock<SmallVec<[u64; 16]>>,
     /// Page faults served.
     pub faults: AtomicU64,
+    /// Contexts of asynchronous input and output.
+    pub aio: Contexts,
     /// Tasks that have this address space.
     users: AtomicUsize,
 }
@@ -103,6 +106,7 @@ impl Mm {
             stack_limit: AtomicU64::new(8 << 20),
             hot: SpinLock::new(SmallVec::new()),
             faults: AtomicU64::new(0),
+            aio: Contexts::default(),
             users: AtomicUsize::new(0),
         }))
     }

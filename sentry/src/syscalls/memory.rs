@@ -117,6 +117,17 @@ pub fn mremap(task: &CurrentTask, args: &Args) -> Result<u64> {
     task.mm_ref().mremap(args.u64(0), args.u64(1), args.u64(2), args.u32(3), args.u64(4), &limits)
 }
 
+/// remap_file_pages(2): as Linux has it since 4.0, by mapping the part anew.
+pub fn remap_file_pages(task: &CurrentTask, args: &Args) -> Result<u64> {
+    let (start, size) = (args.u64(0) & !(PAGE_SIZE - 1), args.u64(1) & !(PAGE_SIZE - 1));
+    let page = args.u64(3);
+    let end = start.checked_add(size).filter(|end| *end > start).ok_or(Errno::EINVAL)?;
+    if args.u64(2) != 0 || page.checked_add(size / PAGE_SIZE).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    task.mm_ref().remap_pages(start, end, page, &task.map_limits()).map(|()| 0)
+}
+
 /// brk(2)
 pub fn brk(task: &CurrentTask, args: &Args) -> Result<u64> {
     let limits = task.map_limits();

@@ -1,5 +1,6 @@
 //! System calls: the table, and a file for each family of handlers.
 
+pub mod aio;
 pub mod dir;
 pub mod epoll;
 pub mod eventfd;

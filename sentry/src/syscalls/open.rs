@@ -27,12 +27,14 @@ fn do_open(task: &CurrentTask, dirfd: i32, addr: u64, how: &OpenHow) -> Result<u
     // With a scope, an absolute path begins at the directory too.
     let scoped = how.resolve & u64::from(c::RESOLVE_IN_ROOT | c::RESOLVE_BENEATH) != 0;
     let base = if scoped { ctx.base(task, dirfd, b".")? } else { ctx.base(task, dirfd, &path)? };
+    let limit = task.rlimit(c::RLIMIT_NOFILE).0;
+    // No file is made or truncated that nobody gets.
+    task.files().check_room(limit)?;
     let file = open::open(&ctx, base, &path, how)?;
     if how.flags & c::O_NOCTTY == 0 {
         crate::fs::tty::opened(task, &file);
     }
-    let fd = task.files().install(file, how.flags & c::O_CLOEXEC != 0, task.rlimit(c::RLIMIT_NOFILE).0)?;
-    Ok(fd as u64)
+    Ok(task.files().install(file, how.flags & c::O_CLOEXEC != 0, limit)? as u64)
 }
 
 /// open(2).
@@ -103,7 +105,7 @@ pub fn close_range(task: &CurrentTask, args: &Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     if flags & CLOSE_RANGE_UNSHARE != 0 {
-        task.set_files(Some(task.files().fork()));
+        task.set_files(Some(task.files().fork()?));
     }
     task.files().close_range(first, last, flags & CLOSE_RANGE_CLOEXEC != 0);
     Ok(0)

@@ -10,6 +10,7 @@ use crate::kernel::view::cpu_mask;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const SCHED_RESET_ON_FORK: u32 = 0x4000_0000;
 
@@ -127,30 +128,112 @@ pub fn sched_rr_get_interval(task: &CurrentTask, args: &Args) -> Result<u64> {
     Ok(0)
 }
 
+/// Bytes of struct sched_attr that everybody knows, SCHED_ATTR_SIZE_VER0.
+const ATTR_SIZE: u32 = 48;
+/// The same with the bounds of utilisation, SCHED_ATTR_SIZE_VER1.
+const ATTR_SIZE_NOW: u32 = 56;
+/// Bits of its flags.
+const FLAG_RESET_ON_FORK: u64 = 1;
+const FLAG_KEEP_POLICY: u64 = 8;
+const FLAG_KEEP_PARAMS: u64 = 16;
+const FLAG_ALL: u64 = 0x7f;
+/// Shortest run time of SCHED_DEADLINE, and bounds of its period, ns.
+const RUNTIME_MIN: u64 = 1024;
+const PERIODS: core::ops::RangeInclusive<u64> = 100_000..=(1 << 22) * 1000;
+
+/// struct sched_attr as far as it is known here.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+struct SchedAttr {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    deadline: [u64; 3],
+}
+
 /// sched_getattr(2)
 pub fn sched_getattr(task: &CurrentTask, args: &Args) -> Result<u64> {
-    if args.u32(2) < 48 || args.u32(3) != 0 {
+    if args.u32(2) < ATTR_SIZE || u64::from(args.u32(2)) > abi::PAGE_SIZE || args.u32(3) != 0 {
         return Err(Errno::EINVAL);
     }
     let target = target(task, args.i32(0))?;
-    let policy = target.policy.load(Ordering::Relaxed) & !SCHED_RESET_ON_FORK;
-    let nice = target.nice.load(Ordering::Relaxed) as i32 - 20;
-    let words =
-        [48u32, policy, 0, 0, nice as u32, target.rt_priority.load(Ordering::Relaxed), 0, 0, 0, 0, 0, 0];
-    task.write_obj(args.u64(1), &words)?;
+    let policy = target.policy.load(Ordering::Relaxed);
+    let mut attr = SchedAttr {
+        size: ATTR_SIZE,
+        policy: policy & !SCHED_RESET_ON_FORK,
+        flags: if policy & SCHED_RESET_ON_FORK != 0 { FLAG_RESET_ON_FORK } else { 0 },
+        nice: target.nice.load(Ordering::Relaxed) as i32 - 20,
+        priority: target.rt_priority.load(Ordering::Relaxed),
+        deadline: [0; 3],
+    };
+    if attr.policy == c::SCHED_DEADLINE {
+        attr.deadline = *target.deadline.lock();
+    }
+    task.write_obj(args.u64(1), &attr)?;
     Ok(0)
 }
 
-/// sched_setattr(2)
+/// sched_setattr(2): policies are kept and shown; every task is scheduled alike.
 pub fn sched_setattr(task: &CurrentTask, args: &Args) -> Result<u64> {
-    let words: [u32; 12] = task.read_obj(args.u64(1))?;
-    if args.u32(2) != 0 || words[0] < 48 {
+    let (at, flags) = (args.u64(1), args.u32(2));
+    if at == 0 || args.i32(0) < 0 || flags != 0 {
         return Err(Errno::EINVAL);
     }
-    set_policy(task, args.i32(0), words[1], words[5] as i32)?;
-    target(task, args.i32(0))?
-        .nice
-        .store((words[4] as i32).clamp(-20, 19).wrapping_add(20) as u32, Ordering::Relaxed);
+    let size = match task.read_obj::<u32>(at)? {
+        0 => ATTR_SIZE,
+        size => size,
+    };
+    if size < ATTR_SIZE || u64::from(size) > abi::PAGE_SIZE {
+        task.write_obj(at, &ATTR_SIZE_NOW)?;
+        return Err(Errno::E2BIG);
+    }
+    let mut rest = alloc::vec![0; (size - ATTR_SIZE) as usize];
+    let mut attr: SchedAttr = task.read_obj(at)?;
+    task.read_bytes(at.wrapping_add(u64::from(ATTR_SIZE)), &mut rest)?;
+    // The bounds of utilisation follow (they have no effect here); nothing is known of what comes behind them.
+    if rest.iter().skip((ATTR_SIZE_NOW - ATTR_SIZE) as usize).any(|byte| *byte != 0) {
+        task.write_obj(at, &ATTR_SIZE_NOW)?;
+        return Err(Errno::E2BIG);
+    }
+    if (attr.policy as i32) < 0 || attr.flags & !FLAG_ALL != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let target = target(task, args.i32(0))?;
+    if attr.flags & FLAG_KEEP_POLICY != 0 {
+        attr.policy = target.policy.load(Ordering::Relaxed) & !SCHED_RESET_ON_FORK;
+    }
+    if attr.flags & FLAG_KEEP_PARAMS != 0 {
+        attr.priority = target.rt_priority.load(Ordering::Relaxed);
+        attr.nice = target.nice.load(Ordering::Relaxed) as i32 - 20;
+        attr.deadline = *target.deadline.lock();
+    }
+    let reset = if attr.flags & FLAG_RESET_ON_FORK != 0 { SCHED_RESET_ON_FORK } else { 0 };
+    if attr.policy == c::SCHED_DEADLINE {
+        let [runtime, deadline, period] = attr.deadline;
+        let period = if period == 0 { deadline } else { period };
+        if runtime < RUNTIME_MIN || runtime > deadline || deadline > period || !PERIODS.contains(&period) {
+            return Err(Errno::EINVAL);
+        }
+        if !task.cred().has(cap::SYS_NICE) {
+            return Err(Errno::EPERM);
+        }
+        *target.deadline.lock() = [runtime, deadline, period];
+        target.policy.store(attr.policy | reset, Ordering::Relaxed);
+        target.rt_priority.store(0, Ordering::Relaxed);
+        return Ok(0);
+    }
+    let priority = i32::try_from(attr.priority).map_err(|_| Errno::EINVAL)?;
+    let nice = (attr.nice.clamp(-20, 19) + 20) as u32;
+    let fair = matches!(attr.policy, c::SCHED_NORMAL | c::SCHED_BATCH);
+    if fair && nice < target.nice.load(Ordering::Relaxed) && !task.cred().has(cap::SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    set_policy(task, args.i32(0), attr.policy | reset, priority)?;
+    if fair {
+        target.nice.store(nice, Ordering::Relaxed);
+    }
     Ok(0)
 }
 

@@ -16,7 +16,7 @@ struct Slot {
     cloexec: bool,
 }
 
-#[derive(Default, Clone)]
+#[derive(Default)]
 struct Slots {
     slots: Vec<Option<Slot>>,
     /// No descriptor below this is free.
@@ -74,9 +74,28 @@ impl FdTable {
     }
 
     /// A copy, for fork(2).
-    pub fn fork(&self) -> Arc<Self> {
-        let slots = self.slots.lock().clone();
-        Arc::new(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), slots: SpinLock::new(slots) })
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn fork(&self) -> Result<Arc<Self>> {
+        let mut copy = Slots::default();
+        {
+            let slots = self.slots.lock();
+            let used = slots.slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+            copy.slots.try_reserve_exact(used).map_err(|_| Errno::ENOMEM)?;
+            copy.slots.extend(slots.slots.iter().take(used).cloned());
+            copy.first_free = slots.first_free.min(used);
+        }
+        Ok(Arc::new(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), slots: SpinLock::new(copy) }))
+    }
+
+    /// Whether a description could be installed: to be asked before anything is made that would have to be undone.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn check_room(&self, limit: u64) -> Result<()> {
+        let fd = self.slots.lock().lowest_free(0);
+        if fd as u64 >= limit || fd >= NR_OPEN { Err(Errno::EMFILE) } else { Ok(()) }
     }
 
     /// The description behind a descriptor, O_PATH ones too.

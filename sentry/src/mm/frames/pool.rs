@@ -55,6 +55,42 @@ impl Pool {
 }
 
 static POOLS: [SpinLock<Pool>; 3] = [const { SpinLock::new(Pool::new()) }; 3];
+/// Frames that were moved to the emergency pool, whose own are in use for longer. They count as used.
+static LENT: AtomicUsize = AtomicUsize::new(0);
+
+/// Frames of the emergency pool that are left.
+pub(super) fn emergency_left() -> usize {
+    let own = CONFIG.get().map_or(0, |c| (c.emergency / PAGE_SIZE) as usize);
+    (own + LENT.load(Ordering::Relaxed)).saturating_sub(EMERGENCY_USED.load(Ordering::Relaxed))
+}
+
+/// Keeps the emergency pool as large as it is to be: what was made of it may live for long. Blocks of 2 MiB are put
+/// in while there are some, and taken back once more is free than it began with.
+pub(super) fn replenish() {
+    let own = CONFIG.get().map_or(0, |c| (c.emergency / PAGE_SIZE) as usize);
+    let moved = |gpa: u64, to: usize| {
+        let block = (gpa / PAGE_SIZE) as u32;
+        for frame in block..block + CHUNK_FRAMES as u32 {
+            // SAFETY: the block was just taken: its metadata is ours.
+            unsafe { (*meta(frame)).pool = to as u8 };
+        }
+    };
+    while emergency_left() + CHUNK_FRAMES / 2 < own {
+        let Some((gpa, _)) = alloc_block(Zone::Kernel, MAX_ORDER) else { return };
+        moved(gpa, EMERGENCY);
+        LENT.fetch_add(CHUNK_FRAMES, Ordering::Relaxed);
+        POOLS[EMERGENCY].lock().give((gpa / PAGE_SIZE) as u32, MAX_ORDER);
+    }
+    while LENT.load(Ordering::Relaxed) != 0 && emergency_left() >= own + CHUNK_FRAMES {
+        let Some(block) = POOLS[EMERGENCY].lock().take(MAX_ORDER) else { return };
+        let gpa = u64::from(block) * PAGE_SIZE;
+        claim(block, CHUNK_FRAMES as u32);
+        moved(gpa, KERNEL);
+        LENT.fetch_sub(CHUNK_FRAMES, Ordering::Relaxed);
+        free_block(gpa, MAX_ORDER);
+    }
+}
+
 /// Frames of the emergency pool that are in use.
 static EMERGENCY_USED: AtomicUsize = AtomicUsize::new(0);
 /// Free blocks of 2 MiB that the host could have back, of all pools.
