@@ -73,6 +73,21 @@ struct State {
     next: u64,
     interval: u64,
     scheduled: Option<Scheduled>,
+    /// Number of the shot that counts: there is one at a time. One that was fired while the timer was set anew is
+    /// ignored, or each of these would schedule a next one for good.
+    shot: u64,
+}
+
+/// What waits for a timer's time to come.
+struct Shot {
+    timer: Arc<IntervalTimer>,
+    number: u64,
+}
+
+impl Wake for Shot {
+    fn wake(&self, _: Events) {
+        self.timer.expire(self.number);
+    }
 }
 
 impl IntervalTimer {
@@ -108,27 +123,36 @@ impl IntervalTimer {
 
     /// Arms it for `next` (of its source, ns; 0 disarms) and then every `interval`.
     pub fn set(&self, next: u64, interval: u64) {
-        let old = {
+        let (old, shot) = {
             let mut state = self.state.lock();
             state.next = next;
             state.interval = interval;
-            state.scheduled.take()
+            state.shot += 1;
+            (state.scheduled.take(), state.shot)
         };
         self.unschedule(old);
         self.overrun.store(0, Ordering::Relaxed);
-        self.schedule(next);
+        self.schedule(next, shot);
     }
 
-    fn schedule(&self, next: u64) {
-        if next != 0
-            && let Some(me) = self.me.upgrade()
-        {
-            let id = match &self.source {
-                Source::Real => Some(Scheduled::Real(timer::schedule(next, me))),
-                Source::Cpu(clock) => clock.alarm(next, me).map(Scheduled::Cpu),
-            };
-            self.state.lock().scheduled = id;
-        }
+    /// Lets the shot with this number come at `next` (0: never), unless another counts by now.
+    fn schedule(&self, next: u64, number: u64) {
+        let Some(timer) = self.me.upgrade().filter(|_| next != 0) else { return };
+        let shot = Arc::new(Shot { timer, number });
+        let scheduled = match &self.source {
+            Source::Real => Some(Scheduled::Real(timer::schedule(next, shot))),
+            Source::Cpu(clock) => clock.alarm(next, shot).map(Scheduled::Cpu),
+        };
+        let stale = {
+            let mut state = self.state.lock();
+            if state.shot == number {
+                state.scheduled = scheduled;
+                None
+            } else {
+                scheduled
+            }
+        };
+        self.unschedule(stale);
     }
 
     fn unschedule(&self, scheduled: Option<Scheduled>) {
@@ -145,15 +169,16 @@ impl IntervalTimer {
     }
 }
 
-impl Wake for IntervalTimer {
-    fn wake(&self, _: Events) {
+impl IntervalTimer {
+    fn expire(&self, number: u64) {
         let Some(group) = self.group.upgrade() else { return };
         let now = self.source.now();
-        let next = {
+        let (next, shot) = {
             let mut state = self.state.lock();
-            if state.next == 0 || state.next > now {
+            if state.shot != number || state.next == 0 || state.next > now {
                 return;
             }
+            state.scheduled = None;
             match (now - state.next).checked_div(state.interval) {
                 // It expires once.
                 None => state.next = 0,
@@ -163,7 +188,8 @@ impl Wake for IntervalTimer {
                     state.next = state.next.saturating_add(step);
                 }
             }
-            state.next
+            state.shot += 1;
+            (state.next, state.shot)
         };
         let info = |signal: u32, value: u64| {
             let mut info = SigInfo::kernel(signal);
@@ -186,7 +212,7 @@ impl Wake for IntervalTimer {
             }
         }
         // Shorter intervals would leave no time for the program; what is missed counts as overrun.
-        self.schedule(if next == 0 { 0 } else { next.max(now.saturating_add(MIN_STEP_NS)) });
+        self.schedule(if next == 0 { 0 } else { next.max(now.saturating_add(MIN_STEP_NS)) }, shot);
     }
 }
 
@@ -238,8 +264,10 @@ impl ThreadGroup {
         if timers.posix.len() >= MAX_TIMERS {
             return Err(Errno::EAGAIN);
         }
-        let id = timers.next;
-        timers.next += 1;
+        // Numbers come again after 2^31 timers.
+        let taken = |id: &i32| timers.posix.contains_key(id);
+        let id = (timers.next..=i32::MAX).chain(0..timers.next).find(|id| !taken(id)).ok_or(Errno::EAGAIN)?;
+        timers.next = id.checked_add(1).unwrap_or(0);
         timers.posix.insert(id, IntervalTimer::new(&group, id, notify(id), c::SI_TIMER, clock, source));
         Ok(id)
     }
