@@ -1,6 +1,6 @@
 //! The life of a container after its start: further processes, pauses, lists of processes. On each platform.
 
-use runsc_tests::{Bundle, code, finish, platforms};
+use runsc_tests::{Bundle, code, finish, native, platforms, same};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -250,4 +250,34 @@ fn features_are_a_document() {
         json["linux"]["capabilities"].as_array().is_some_and(|list| list.iter().any(|c| c == "CAP_CHOWN"))
     );
     assert_eq!(json["linux"]["cgroup"]["v1"], true);
+}
+
+#[test]
+fn init_takes_no_signal_that_it_did_not_ask_for() {
+    // pid_namespaces(7); blocked ones are kept for it all the same.
+    let program = "import os, signal, time
+for s in (signal.SIGTERM, signal.SIGALRM, signal.SIGTSTP, signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT):
+    os.kill(os.getpid(), s)
+signal.alarm(1)
+print(os.getpid(), 'slept', time.sleep(1.5))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+os.kill(os.getpid(), signal.SIGUSR1)
+print('pending', signal.sigpending() == {signal.SIGUSR1})
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+print('alive', flush=True)
+if os.fork() == 0:
+    os.kill(1, signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGTERM)
+print(os.wait()[1], flush=True)
+import ctypes
+ctypes.string_at(0)";
+    let args = ["/usr/bin/python3", "-c", program];
+    let unshare = ["/usr/bin/unshare", "--pid", "--fork", "/bin/bash", "-c", "exec \"$0\" \"$@\""];
+    let native = finish(native(&[&unshare[..], &args].concat()), b"", LIMIT).expect("the native run");
+    assert!(text(&native.stdout).contains("alive"), "{}", text(&native.stderr));
+    for platform in platforms() {
+        let bundle = Bundle::new(Path::new("/"), &args).expect("a bundle");
+        let sandboxed = bundle.run(platform, b"", LIMIT).expect("the run in the sandbox");
+        same(platform, &native, &sandboxed);
+    }
 }

@@ -5,7 +5,7 @@ use runsc_tests::{Bundle, platforms};
 use std::path::Path;
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Names of stressors.
 const STRESSORS: &str = "affinity aio aiol alarm atomic bad-altstack bigheap branch brk bsearch cache cacheline cap chattr \

@@ -15,6 +15,8 @@ use linux_raw_sys::general as c;
 /// Shortest time between two wake-ups of one timer, ns; expirations in between are counted all the same.
 const LEAST_INTERVAL: u64 = 50_000;
 
+/// A timer that has expired wakes nobody again until it was read or looked at, as on Linux: what expires meanwhile is
+/// counted then.
 #[derive(Default)]
 struct State {
     /// Next expiration, CLOCK_MONOTONIC ns; 0: not armed.
@@ -23,6 +25,8 @@ struct State {
     /// Expirations that were not read.
     ticks: u64,
     scheduled: Option<TimerId>,
+    /// When it woke its waiters last, CLOCK_MONOTONIC ns.
+    woke: u64,
 }
 
 impl State {
@@ -43,7 +47,8 @@ impl State {
     }
 }
 
-/// A timer.
+/// A timer. One that has expired wakes nobody again until it was read or asked for the time left, as on Linux: what
+/// expires meanwhile is counted then.
 pub struct TimerFd {
     /// CLOCK_*.
     pub clock: u32,
@@ -80,28 +85,32 @@ impl TimerFd {
             v if absolute => time::monotonic_ns().saturating_add(v.saturating_sub(self.now())).max(1),
             v => time::monotonic_ns().saturating_add(v),
         };
-        let (old, cancelled) = {
-            let mut state = self.state.lock();
-            let old = Self::left(&mut state);
-            state.next = next;
-            state.interval = interval;
-            state.ticks = 0;
-            (old, state.scheduled.take())
-        };
-        if let Some(id) = cancelled {
-            timer::cancel(id);
-        }
-        self.schedule(next);
+        let mut state = self.state.lock();
+        let old = Self::left(&mut state);
+        state.next = next;
+        state.interval = interval;
+        state.ticks = 0;
+        self.schedule(&mut state);
         old
     }
 
-    fn schedule(&self, next: u64) {
-        if next == 0 {
-            return;
+    /// Lets it wake its waiters when it expires next.
+    fn schedule(&self, state: &mut State) {
+        if let Some(id) = state.scheduled.take() {
+            timer::cancel(id);
         }
-        if let Some(me) = self.me.upgrade() {
-            let id = timer::schedule(next, me);
-            self.state.lock().scheduled = Some(id);
+        if state.next != 0
+            && let Some(me) = self.me.upgrade()
+        {
+            let soonest = if state.woke == 0 { 0 } else { state.woke.saturating_add(LEAST_INTERVAL) };
+            state.scheduled = Some(timer::schedule(state.next.max(soonest), me));
+        }
+    }
+
+    /// After its expirations were counted: it waits for the next.
+    fn go_on(&self, state: &mut State) {
+        if state.scheduled.is_none() {
+            self.schedule(state);
         }
     }
 
@@ -113,29 +122,37 @@ impl TimerFd {
 
     /// Time left and interval, timerfd_gettime(2).
     pub fn get(&self) -> (u64, u64) {
-        Self::left(&mut self.state.lock())
+        let mut state = self.state.lock();
+        let left = Self::left(&mut state);
+        self.go_on(&mut state);
+        left
     }
 
     fn take(&self) -> Result<u64> {
         let mut state = self.state.lock();
         state.advance();
-        match core::mem::take(&mut state.ticks) {
-            0 => Err(Errno::EAGAIN),
-            n => Ok(n),
-        }
+        let ticks = core::mem::take(&mut state.ticks);
+        self.go_on(&mut state);
+        if ticks == 0 { Err(Errno::EAGAIN) } else { Ok(ticks) }
     }
 }
 
 impl Wake for TimerFd {
     fn wake(&self, _: Events) {
-        let next = {
+        {
             let mut state = self.state.lock();
             state.advance();
-            state.scheduled = None;
-            if state.next == 0 { 0 } else { state.next.max(time::monotonic_ns() + LEAST_INTERVAL) }
-        };
+            if state.ticks == 0 {
+                // It was set anew while this was on its way.
+                return;
+            }
+            state.woke = time::monotonic_ns();
+            // One that was set meanwhile and has expired too.
+            if let Some(id) = state.scheduled.take() {
+                timer::cancel(id);
+            }
+        }
         self.queue.wake(Events::IN | Events::RDNORM);
-        self.schedule(next);
     }
 }
 

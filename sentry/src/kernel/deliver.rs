@@ -134,7 +134,7 @@ fn deliver(current: &CurrentTask, info: SigInfo, continues: u64) -> bool {
     match action.handler {
         SIG_IGN if signal != signal::SIGKILL && signal != signal::SIGSTOP => false,
         SIG_DFL | SIG_IGN => {
-            default_action(current, signal, continues);
+            default_action(current, &info, continues);
             false
         }
         _ => {
@@ -160,7 +160,8 @@ fn deliver(current: &CurrentTask, info: SigInfo, continues: u64) -> bool {
     }
 }
 
-fn default_action(current: &CurrentTask, signal: u32, continues: u64) {
+fn default_action(current: &CurrentTask, info: &SigInfo, continues: u64) {
+    let signal = info.signal();
     match signal::default_of(signal) {
         DefaultAction::Ignore | DefaultAction::Continue => {}
         DefaultAction::Stop => {
@@ -174,6 +175,12 @@ fn default_action(current: &CurrentTask, signal: u32, continues: u64) {
             current.group.stop(signal, continues);
         }
         DefaultAction::Terminate | DefaultAction::Core => {
+            // Init of the PID namespace dies of its own faults and of SIGKILL only, even where it had blocked what came:
+            // pid_namespaces(7).
+            let deadly = signal == signal::SIGKILL || faulty(signal) && info.code > 0;
+            if current.group.is_init() && !deadly {
+                return;
+            }
             crate::debug!("process {} ends by signal {signal}", current.pid());
             if faulty(signal) && log::enabled(log::Level::Debug) {
                 crate::debug!(

@@ -17,6 +17,10 @@ const MAX_TIMERS: usize = 1024;
 /// Shortest time from one expiration to the next, ns.
 const MIN_STEP_NS: u64 = 100_000;
 
+/// While nobody takes its signal a timer looks again after twice the time, up to the shortest step times 2 to the power
+/// of this: hundreds of timers of a microsecond, which Linux stops until their signals are taken, would leave no time.
+const MAX_DOUBLINGS: u32 = 7;
+
 /// What a timer does when it expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notify {
@@ -76,6 +80,26 @@ struct State {
     /// Number of the shot that counts: there is one at a time. One that was fired while the timer was set anew is
     /// ignored, or each of these would schedule a next one for good.
     shot: u64,
+    /// Shots since its signal was taken last.
+    unread: u32,
+    /// Expirations since that signal was sent.
+    missed: u64,
+}
+
+impl State {
+    /// Lets the expirations until `now` pass and counts them. 0 where there is none.
+    fn advance(&mut self, now: u64) -> u64 {
+        if self.next == 0 || now < self.next {
+            return 0;
+        }
+        let Some(missed) = (now - self.next).checked_div(self.interval) else {
+            // It expires once.
+            self.next = 0;
+            return 1;
+        };
+        self.next = self.next.saturating_add(self.interval.saturating_mul(missed + 1));
+        missed + 1
+    }
 }
 
 /// What waits for a timer's time to come.
@@ -115,10 +139,14 @@ impl IntervalTimer {
     /// Time left and interval, ns; both 0 where it is not armed.
     pub fn get(&self) -> (u64, u64) {
         let state = self.state.lock();
-        if state.next == 0 {
-            return (0, state.interval);
-        }
-        (state.next.saturating_sub(self.source.now()).max(1), state.interval)
+        let now = self.source.now();
+        let left = match (state.next, now.checked_sub(state.next)) {
+            (0, _) => 0,
+            (next, None) => next - now,
+            // It has expired, and nobody has looked yet.
+            (_, Some(late)) => late.checked_rem(state.interval).map_or(1, |rest| state.interval - rest),
+        };
+        (left, state.interval)
     }
 
     /// Arms it for `next` (of its source, ns; 0 disarms) and then every `interval`.
@@ -127,6 +155,8 @@ impl IntervalTimer {
             let mut state = self.state.lock();
             state.next = next;
             state.interval = interval;
+            state.unread = 0;
+            state.missed = 0;
             state.shot += 1;
             (state.scheduled.take(), state.shot)
         };
@@ -163,7 +193,32 @@ impl IntervalTimer {
         }
     }
 
-    /// Expirations beyond the one that was signalled last.
+    /// Its signal was taken: what has expired since that was sent is its overrun, which comes back. The next signal
+    /// can be sent now: posixtimer_rearm of timer_getoverrun(2)'s "at delivery".
+    fn taken(&self) -> u32 {
+        let now = self.source.now();
+        let (overrun, again) = {
+            let mut state = self.state.lock();
+            if state.interval != 0 {
+                state.missed = state.missed.saturating_add(state.advance(now));
+            }
+            let overrun = core::mem::take(&mut state.missed).min(u64::from(i32::MAX as u32)) as u32;
+            let slow = core::mem::take(&mut state.unread) > 1 && state.next != 0;
+            let again = slow.then(|| {
+                state.shot += 1;
+                (state.scheduled.take(), state.next, state.shot)
+            });
+            (overrun, again)
+        };
+        self.overrun.store(overrun, Ordering::Relaxed);
+        if let Some((old, next, shot)) = again {
+            self.unschedule(old);
+            self.schedule(next.max(now.saturating_add(MIN_STEP_NS)), shot);
+        }
+        overrun
+    }
+
+    /// Expirations beyond the one whose signal was taken last.
     pub fn overrun(&self) -> u32 {
         self.overrun.load(Ordering::Relaxed)
     }
@@ -175,27 +230,28 @@ impl IntervalTimer {
         let now = self.source.now();
         let (next, shot) = {
             let mut state = self.state.lock();
-            if state.shot != number || state.next == 0 || state.next > now {
+            if state.shot != number {
+                return;
+            }
+            let expired = state.advance(now);
+            if expired == 0 {
                 return;
             }
             state.scheduled = None;
-            match (now - state.next).checked_div(state.interval) {
-                // It expires once.
-                None => state.next = 0,
-                Some(missed) => {
-                    self.overrun.store(missed.min(u64::from(i32::MAX as u32)) as u32, Ordering::Relaxed);
-                    let step = state.interval.saturating_mul(missed + 1);
-                    state.next = state.next.saturating_add(step);
-                }
-            }
+            // The first of them is the signal's own.
+            let beyond = if state.unread == 0 { expired - 1 } else { expired };
+            state.missed = state.missed.saturating_add(beyond);
+            let wait = MIN_STEP_NS << state.unread.min(MAX_DOUBLINGS);
+            state.unread = state.unread.saturating_add(1);
             state.shot += 1;
-            (state.next, state.shot)
+            let next = if state.next == 0 { 0 } else { state.next.max(now.saturating_add(wait)) };
+            (next, state.shot)
         };
         let info = |signal: u32, value: u64| {
             let mut info = SigInfo::kernel(signal);
             info.code = self.code;
             if self.code == c::SI_TIMER {
-                info.fields[0] = u64::from(self.id as u32) | u64::from(self.overrun()) << 32;
+                info.fields[0] = u64::from(self.id as u32);
                 info.fields[1] = value;
             }
             info
@@ -212,7 +268,7 @@ impl IntervalTimer {
             }
         }
         // Shorter intervals would leave no time for the program; what is missed counts as overrun.
-        self.schedule(if next == 0 { 0 } else { next.max(now.saturating_add(MIN_STEP_NS)) }, shot);
+        self.schedule(next, shot);
     }
 }
 
@@ -278,6 +334,27 @@ impl ThreadGroup {
     /// EINVAL.
     pub fn posix_timer(&self, id: i32) -> Result<Arc<IntervalTimer>> {
         self.timers.lock().posix.get(&id).cloned().ok_or(Errno::EINVAL)
+    }
+
+    /// A signal was taken: the timer that sent it goes on, and tells how often it has expired meanwhile.
+    pub fn timer_signal_taken(&self, info: &mut SigInfo) {
+        if info.code == c::SI_TIMER {
+            let id = info.fields[0] as u32;
+            if let Ok(timer) = self.posix_timer(id as i32) {
+                info.fields[0] = u64::from(id) | u64::from(timer.taken()) << 32;
+            }
+        } else if info.code == c::SI_KERNEL as i32 {
+            let which = match info.signal() {
+                c::SIGALRM => c::ITIMER_REAL,
+                c::SIGVTALRM => c::ITIMER_VIRTUAL,
+                c::SIGPROF => c::ITIMER_PROF,
+                _ => return,
+            };
+            let timer = self.timers.lock().intervals.get(which as usize).cloned().flatten();
+            if let Some(timer) = timer {
+                timer.taken();
+            }
+        }
     }
 
     /// Deletes a POSIX timer.

@@ -116,6 +116,12 @@ impl Pending {
         if signal < SIGRTMIN && self.set & bit(signal) != 0 {
             return Ok(());
         }
+        // The signal of a timer waits once: timer_getoverrun(2).
+        let same =
+            |i: &SigInfo| i.signo == info.signo && i.code == info.code && i.fields[0] == info.fields[0];
+        if info.code == c::SI_TIMER && self.queue.iter().any(same) {
+            return Ok(());
+        }
         if self.queue.len() >= MAX_QUEUED {
             // A standard signal is never lost, only what came with it.
             if signal >= SIGRTMIN && info.code <= 0 && info.code != c::SI_USER as i32 {
@@ -323,10 +329,12 @@ pub fn send_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
     let blocked_by_all = tasks.iter().all(|t| t.signals.lock().blocked & bit(signal) != 0);
     let awaited = tasks.iter().any(|t| t.signals.lock().waiting & bit(signal) != 0);
     let traced = tasks.iter().any(|t| t.traced());
-    if ignored(group, signal) && !blocked_by_all && !awaited && !traced {
+    let kept = blocked_by_all || awaited;
+    if ignored(group, signal) && !kept && !traced {
         return Ok(());
     }
-    if group.is_init() && info.code != c::SI_KERNEL as i32 && protected_init(group, signal) {
+    let kills = info.code == c::SI_KERNEL as i32 && bit(signal) & UNBLOCKABLE != 0;
+    if group.is_init() && !kills && (!kept || signal == SIGKILL) && protected_init(group, signal) {
         return Ok(());
     }
     group.pending.lock().add(info)?;
@@ -371,8 +379,8 @@ pub fn send_task(task: &Arc<Task>, info: SigInfo) -> Result<()> {
             return Ok(());
         }
         if task.group.is_init()
-            && info.code != c::SI_KERNEL as i32
             && info.code <= 0
+            && (unhandled || signal == SIGKILL)
             && protected_init(&task.group, signal)
         {
             return Ok(());
@@ -437,6 +445,8 @@ impl Task {
     /// Takes the next signal of `mask`, the task's own first.
     pub fn take_signal(&self, mask: SigSet) -> Option<SigInfo> {
         let own = self.signals.lock().pending.take(mask);
-        own.or_else(|| self.group.pending.lock().take(mask))
+        let mut info = own.or_else(|| self.group.pending.lock().take(mask))?;
+        self.group.timer_signal_taken(&mut info);
+        Some(info)
     }
 }
