@@ -65,7 +65,7 @@ pub fn handle(current: &CurrentTask) {
             if current.group.exiting() || current.killed() {
                 continue;
             }
-        } else if current.group.stop_wanted() {
+        } else if current.group.stop_wanted() && !current.must_die(false) {
             stay_stopped(current);
             continue;
         }
@@ -98,8 +98,8 @@ pub fn handle(current: &CurrentTask) {
 
 fn stay_stopped(current: &CurrentTask) {
     let group = current.group.clone();
-    let go_on =
-        || (!group.stop_wanted() || group.exiting() || current.killed() || current.traced()).then_some(());
+    // A SIGKILL that came between the signal that stops and the stop itself has not undone this one.
+    let go_on = || (!group.stop_wanted() || current.must_die(false) || current.traced()).then_some(());
     wait::wait_uninterruptible(&group.change_queue, go_on);
 }
 

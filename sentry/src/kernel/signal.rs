@@ -135,13 +135,14 @@ impl Pending {
         Ok(())
     }
 
-    /// Takes the next signal of `mask`: synchronous ones first, then by number.
+    /// Takes the next signal of `mask`: SIGKILL first, then synchronous ones, then by number.
     pub fn take(&mut self, mask: SigSet) -> Option<SigInfo> {
         let ready = self.set & mask;
         if ready == 0 {
             return None;
         }
-        let urgent = if ready & SYNCHRONOUS != 0 { ready & SYNCHRONOUS } else { ready };
+        let urgent = [bit(SIGKILL), SYNCHRONOUS].into_iter().map(|first| ready & first).find(|s| *s != 0);
+        let urgent = urgent.unwrap_or(ready);
         let signal = urgent.trailing_zeros() + 1;
         let at = self.queue.iter().position(|i| i.signal() == signal);
         let info = at.and_then(|at| self.queue.remove(at)).unwrap_or(SigInfo::user(signal, 0, 0, 0));
