@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 const char *data_dir, *tmp_dir;
 static jmp_buf failed;
@@ -93,10 +94,13 @@ static long turns(const struct op *op, double target)
 
 int main(int argc, char **argv)
 {
+    if (argc == 2 && !strcmp(argv[1], "sleep"))
+        for (;;)
+            pause();
     if (argc == 2 && !strcmp(argv[1], "exit"))
         return 0;
     if (argc != 3) {
-        fprintf(stderr, "usage: %s DATA TMP, or %s exit\n", argv[0], argv[0]);
+        fprintf(stderr, "usage: %s DATA TMP, or %s exit|sleep\n", argv[0], argv[0]);
         return 2;
     }
     data_dir = argv[1];

@@ -35,13 +35,16 @@ pub fn measure(work: &Work, places: &[Place], rounds: usize) -> Result<Vec<Whole
     let program = work.data().join("program");
     let program = program.to_string_lossy();
     let python = ["/usr/bin/python3", "-c", "print(6 * 7)"];
-    let all: [(&'static str, Root, &[&str], &[&str]); 2] = [
+    let node = ["/usr/bin/node", "-e", "console.log(6 * 7)"];
+    let all: [(&'static str, Root, &[&str], &[&str]); 3] = [
         ("run of true (static)", Root::Small, &["/data/program", "exit"], &[&program, "exit"]),
         ("python3 -c of the host's root", Root::Host, &python, &python),
+        ("node -e of the host's root", Root::Host, &node, &node),
     ];
     let mut measured = Vec::new();
     for (index, (name, root, args, native)) in all.into_iter().enumerate() {
-        if !work.has(root) || (root == Root::Host && !std::path::Path::new(python[0]).exists()) {
+        let there = |path: &&str| std::path::Path::new(path).exists();
+        if !work.has(root) || (root == Root::Host && !args.first().is_some_and(there)) {
             continue;
         }
         let bundle = work.bundle(&format!("whole{index}"), root, args)?;

@@ -6,8 +6,10 @@
 
 mod commands;
 mod counters;
+mod idle;
 mod operations;
 mod place;
+mod programs;
 mod report;
 mod session;
 mod stats;
@@ -34,9 +36,12 @@ struct Options {
     /// Prints JSON, with every sample, instead of tables.
     #[arg(long)]
     json: bool,
-    /// Measures these operations (names as in the table) and no whole commands.
+    /// Measures these operations (names as in the table) alone.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<String>,
+    /// Leaves the operations out.
+    #[arg(long, conflicts_with = "only")]
+    no_operations: bool,
     /// Measures in these places alone: native, kvm, systrap, runc, crun, gvisor. Without it, in all that are there.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     places: Vec<String>,
@@ -71,12 +76,22 @@ fn run(options: &Options) -> Result<String, Failure> {
         place.state(&work)?;
     }
     let pace = if options.quick { operations::QUICK } else { operations::FULL };
-    let operations = operations::measure(&work, &places, &options.only, pace)?;
-    let commands = match options.only.is_empty() {
-        true => commands::measure(&work, &places, if options.quick { 5 } else { 21 })?,
-        false => Vec::new(),
+    let all = options.only.is_empty();
+    let rounds = |full: usize, quick: usize| if options.quick { quick } else { full };
+    let operations = match options.no_operations {
+        true => Vec::new(),
+        false => operations::measure(&work, &places, &options.only, pace)?,
     };
-    let report = report::Report { places: &places, operations: &operations, commands: &commands };
+    let commands = if all { commands::measure(&work, &places, rounds(21, 5))? } else { Vec::new() };
+    let programs = if all { programs::measure(&work, &places, rounds(5, 1))? } else { Vec::new() };
+    let idle = if all { idle::measure(&work, &places)? } else { Vec::new() };
+    let report = report::Report {
+        places: &places,
+        operations: &operations,
+        commands: &commands,
+        programs: &programs,
+        idle: &idle,
+    };
     Ok(if options.json { report.json() } else { report.tables() })
 }
 

@@ -87,6 +87,14 @@ impl Place {
         Ok(dir)
     }
 
+    /// The runtime with its flags, without a command; `None` natively.
+    pub fn control(&self, work: &Work) -> Option<Command> {
+        let Kind::Runtime { binary, flags } = &self.kind else { return None };
+        let mut command = Command::new(binary);
+        command.arg("--root").arg(self.state(work).ok()?).args(flags);
+        Some(command)
+    }
+
     /// A command that runs the bundle's program: `args` natively, else the bundle as container `id`.
     pub fn command(&self, work: &Work, bundle: &Path, id: &str, args: &[&str]) -> Result<Command, Failure> {
         match (&self.kind, args.split_first()) {
@@ -96,9 +104,8 @@ impl Place {
                 Ok(command)
             }
             (Kind::Native, None) => Err("no program".into()),
-            (Kind::Runtime { binary, flags }, _) => {
-                let mut command = Command::new(binary);
-                command.arg("--root").arg(self.state(work)?).args(flags);
+            (Kind::Runtime { .. }, _) => {
+                let mut command = self.control(work).ok_or("no directory for the runtime's state")?;
                 command.arg("run").arg("--bundle").arg(bundle).arg(id);
                 Ok(command)
             }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::commands::{self, Whole};
 use crate::operations::{Figure, Operation, megabytes};
 use crate::place::Place;
+use crate::programs::Named;
 use crate::stats::median;
 
 /// From so many exits a turn on, they are shown by turn.
@@ -18,6 +19,10 @@ pub struct Report<'a> {
     pub operations: &'a [Operation],
     /// Whole commands.
     pub commands: &'a [Whole],
+    /// Figures of programs.
+    pub programs: &'a [Named],
+    /// MiB of an idle container, by place.
+    pub idle: &'a [Option<f64>],
 }
 
 impl Report<'_> {
@@ -34,6 +39,14 @@ impl Report<'_> {
         if !self.commands.is_empty() {
             text += "\nMilliseconds a whole command; medians.\n\n";
             text += &table(self.command_rows());
+        }
+        if !self.programs.is_empty() {
+            text += "\nWhat programs of the host's root find themselves; medians.\n\n";
+            text += &table(self.program_rows());
+        }
+        if self.idle.iter().any(Option::is_some) {
+            text += "\nMiB that MemAvailable falls by an idle container.\n\n";
+            text += &table(self.idle_rows());
         }
         text
     }
@@ -83,9 +96,7 @@ impl Report<'_> {
     }
 
     fn command_rows(&self) -> Vec<Vec<String>> {
-        let mut head = vec!["command".to_string()];
-        head.extend(self.places.iter().map(|place| place.name.to_string()));
-        let mut rows = vec![head];
+        let mut rows = vec![self.head("command")];
         for command in self.commands {
             let mut row = vec![command.name.to_string()];
             row.extend(command.figures.iter().map(|figure| match figure {
@@ -98,6 +109,25 @@ impl Report<'_> {
             rows.push(row);
         }
         rows
+    }
+
+    fn head(&self, first: &str) -> Vec<String> {
+        std::iter::once(first).chain(self.places.iter().map(|place| place.name)).map(String::from).collect()
+    }
+
+    fn program_rows(&self) -> Vec<Vec<String>> {
+        let mut head = self.head("program");
+        head.insert(1, "unit".into());
+        let rows = self.programs.iter().map(|figure| {
+            let values = figure.values.iter().map(|values| median(values).map_or("–".into(), number));
+            [figure.name.clone(), figure.unit.clone()].into_iter().chain(values).collect()
+        });
+        std::iter::once(head).chain(rows).collect()
+    }
+
+    fn idle_rows(&self) -> Vec<Vec<String>> {
+        let row = self.idle.iter().map(|mib| mib.map_or("–".into(), |mib| format!("{mib:.2}")));
+        vec![self.head("container"), std::iter::once("that sleeps".to_string()).chain(row).collect()]
     }
 
     /// JSON: for each operation and command its samples by place, in nanoseconds and milliseconds.
@@ -146,7 +176,31 @@ impl Report<'_> {
                 json!({"name": command.name, "places": places})
             })
             .collect();
-        format!("{:#}\n", json!({"operations": operations, "commands": commands}))
+        let programs: Vec<Value> = self
+            .programs
+            .iter()
+            .map(|figure| {
+                let places: serde_json::Map<String, Value> = self
+                    .places
+                    .iter()
+                    .zip(&figure.values)
+                    .map(|(place, values)| {
+                        (place.name.to_string(), json!({"median": median(values), "samples": values}))
+                    })
+                    .collect();
+                json!({"name": figure.name, "unit": figure.unit, "places": places})
+            })
+            .collect();
+        let idle: serde_json::Map<String, Value> = self
+            .places
+            .iter()
+            .zip(self.idle)
+            .map(|(place, mib)| (place.name.to_string(), json!(mib)))
+            .collect();
+        let all = json!({
+            "operations": operations, "commands": commands, "programs": programs, "idle_mib": idle,
+        });
+        format!("{all:#}\n")
     }
 }
 

@@ -11,6 +11,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How long a process that was killed gets to give its memory back before the next is chosen, ns.
 const PATIENCE_NS: u64 = 2 * crate::time::NS;
+/// The same before init is chosen, with which all end: on a busy host the dying may take long to get a CPU.
+const PATIENCE_WITH_ALL_NS: u64 = 30 * crate::time::NS;
 /// Frames that are enough to try again.
 const ENOUGH: usize = 16;
 /// Moments that are waited before a process is killed.
@@ -88,12 +90,15 @@ pub fn relieve_by_force() {
 fn choose() {
     let now = crate::time::monotonic_ns();
     // Those that are on their way out, the last victim among them, have memory to give.
-    let recent = VICTIM.lock().is_some_and(|since| now.saturating_sub(since) < PATIENCE_NS);
-    let dying = recent && process::all_groups().iter().any(|g| g.exiting() && g.life() == Life::Alive);
-    if dying {
+    let recent = |patience: u64| VICTIM.lock().is_some_and(|since| now.saturating_sub(since) < patience);
+    let dying = process::all_groups().iter().any(|g| g.exiting() && g.life() == Life::Alive);
+    if dying && recent(PATIENCE_NS) {
         return;
     }
     let Some(group) = largest() else { return tell(now) };
+    if group.is_init() && dying && recent(PATIENCE_WITH_ALL_NS) {
+        return;
+    }
     crate::warn!("out of memory: process {} is killed", group.pid);
     KILLS.fetch_add(1, Ordering::Relaxed);
     *VICTIM.lock() = Some(now);

@@ -18,8 +18,9 @@ const PAGE: u64 = abi::PAGE_SIZE;
 const PAGE_USIZE: usize = PAGE as usize;
 /// Pages read ahead of sequential access.
 const WINDOW: u64 = 64;
-/// Pages read around random access.
-const SMALL_WINDOW: u64 = 8;
+/// Pages read around random access, from a multiple of this on. Asking the host costs as much as the copy of some
+/// thirty pages, and programs start by touching most of their code, in no order.
+const AROUND: u64 = 32;
 /// Largest file.
 pub const MAX_SIZE: u64 = i64::MAX as u64;
 
@@ -114,27 +115,36 @@ impl Data {
             // Cut off meanwhile: the caller looks again, and finds a hole.
             return Ok(());
         }
-        let window = if sequential { WINDOW } else { SMALL_WINDOW };
-        let end = {
-            let pages = self.pages.lock();
-            let limit = (index + window).min(last);
-            pages.map.range(index..limit).next().map_or(limit, |(at, _)| *at)
+        let (low, limit) = match sequential {
+            true => (index, index + WINDOW),
+            false => (index - index % AROUND, index - index % AROUND + AROUND),
         };
-        let mut frames: Vec<FrameRef> = Vec::with_capacity((end - index) as usize);
-        for _ in index..end {
+        let limit = limit.min(last);
+        let (mut start, end) = {
+            let pages = self.pages.lock();
+            let start = pages.map.range(low..index).next_back().map_or(low, |(at, _)| *at + 1);
+            (start, pages.map.range(index..limit).next().map_or(limit, |(at, _)| *at))
+        };
+        let mut frames: Vec<FrameRef> = Vec::with_capacity((end - start) as usize);
+        while frames.len() < (end - start) as usize {
             match FrameRef::alloc_uninit() {
                 Ok(frame) => frames.push(frame),
                 Err(e) if frames.is_empty() => return Err(e),
-                Err(_) => break,
+                Err(_) => {
+                    // What was asked for before what lies around it.
+                    start = index;
+                    frames.truncate((end - start) as usize);
+                    break;
+                }
             }
         }
-        let done = file.read_pages(index, &frames)? as u64;
-        self.next_fill.store(index + frames.len() as u64, Ordering::Relaxed);
+        let done = file.read_pages(start, &frames)? as u64;
+        self.next_fill.store(start + frames.len() as u64, Ordering::Relaxed);
         let mut pages = self.pages.lock();
         let valid = self.valid.load(Ordering::Relaxed);
-        for (at, frame) in (index..).zip(frames) {
+        for (at, frame) in (start..).zip(frames) {
             // What was cut off meanwhile, or never came, reads as zeros.
-            let have = (index * PAGE + done).min(valid).saturating_sub(at * PAGE).min(PAGE) as usize;
+            let have = (start * PAGE + done).min(valid).saturating_sub(at * PAGE).min(PAGE) as usize;
             if at * PAGE >= valid {
                 break;
             }

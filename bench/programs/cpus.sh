@@ -1,0 +1,8 @@
+# Two busy processes against one: 2 is twice the work.
+work() { for ((i = 0; i < 300000; i++)); do :; done; }
+span() { local start=$EPOCHREALTIME; "$@"; local end=$EPOCHREALTIME; echo $((${end/./} - ${start/./})); }
+both() { work & work & wait; }
+work
+one=$(span work)
+two=$(span both)
+echo "work of two busy processes|$(awk "BEGIN { print 2 * $one / $two }")|times one's"
