@@ -298,6 +298,7 @@ fn find(nr: u64) -> Option<&'static [Kind]> {
         c::__NR_io_submit => &[Ptr, Long, Ptr],
         c::__NR_io_cancel => &[Ptr, Ptr, Ptr],
         c::__NR_io_getevents => &[Ptr, Long, Long, Ptr, In1(S::Timespec)],
+        c::__NR_io_pgetevents => &[Ptr, Long, Long, Ptr, In1(S::Timespec), Ptr],
         c::__NR_remap_file_pages => &[Ptr, Size, Ptr, Size, Ptr],
         c::__NR_memfd_create => &[Str, Ptr],
         c::__NR_futex => &[Ptr, Low(FUTEX, 0x7f, FUTEX_FLAGS), Int, In1(S::Timespec), Ptr, Ptr],
