@@ -20,6 +20,8 @@ int main(void) {
 	e.sigev_signo = SIGRTMIN; e.sigev_value.sival_int = 77; OK(timer_create(CLOCK_MONOTONIC, &e, &id)); is = (struct itimerspec){{0, 1000000}, {0, 1000000}}; OK(timer_settime(id, 0, &is, 0)); usleep(40000);
 	IS(sigtimedwait(&set, &info, &no) == SIGRTMIN && info.si_code == SI_TIMER && info.si_value.sival_int == 77 && info.si_overrun >= 30); IS(timer_getoverrun(id) == info.si_overrun);
 	usleep(40000); is = (struct itimerspec){{0, 0}, {0, 0}}; OK(timer_settime(id, 0, &is, 0)); sigtimedwait(&set, &info, &no); VAL(sigtimedwait(&set, &info, &no)); OK(timer_delete(id));
+	/* Signals that are taken late never stop a timer. */
+	for (int k = 0; k < 5; k++) { struct itimerval fast = {{0, 60 + k}, {0, 60 + k}}; rang = 0; setitimer(ITIMER_REAL, &fast, 0); while (rang < 200) pause(); } memset(&it, 0, sizeof it); OK(setitimer(ITIMER_REAL, &it, 0));
 	/* Hundreds of timers of a microsecond stop nothing: those that nobody reads wait. */
 	int fds[300]; is = (struct itimerspec){{0, 1000}, {0, 1000}}; for (int i = 0; i < 300; i++) { fds[i] = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK); timerfd_settime(fds[i], 0, &is, 0); }
 	usleep(20000); uint64_t ticks, all = 0; for (int i = 0; i < 300; i++) if (read(fds[i], &ticks, 8) == 8 && ticks >= 10000) all++; IS(all == 300); usleep(1000); IS(read(fds[7], &ticks, 8) == 8 && ticks >= 500); for (int i = 0; i < 300; i++) close(fds[i]);

@@ -228,25 +228,29 @@ impl IntervalTimer {
     fn expire(&self, number: u64) {
         let Some(group) = self.group.upgrade() else { return };
         let now = self.source.now();
-        let (next, shot) = {
+        let (expired, next, shot) = {
             let mut state = self.state.lock();
             if state.shot != number {
                 return;
             }
             let expired = state.advance(now);
-            if expired == 0 {
-                return;
-            }
             state.scheduled = None;
-            // The first of them is the signal's own.
-            let beyond = if state.unread == 0 { expired - 1 } else { expired };
-            state.missed = state.missed.saturating_add(beyond);
-            let wait = MIN_STEP_NS << state.unread.min(MAX_DOUBLINGS);
-            state.unread = state.unread.saturating_add(1);
             state.shot += 1;
+            let mut wait = 0;
+            if expired != 0 {
+                // The first of them is the signal's own.
+                let beyond = if state.unread == 0 { expired - 1 } else { expired };
+                state.missed = state.missed.saturating_add(beyond);
+                wait = MIN_STEP_NS << state.unread.min(MAX_DOUBLINGS);
+                state.unread = state.unread.saturating_add(1);
+            }
             let next = if state.next == 0 { 0 } else { state.next.max(now.saturating_add(wait)) };
-            (next, state.shot)
+            (expired, next, state.shot)
         };
+        if expired == 0 {
+            // Whoever took the last signal has counted what this shot was for.
+            return self.schedule(next, shot);
+        }
         let info = |signal: u32, value: u64| {
             let mut info = SigInfo::kernel(signal);
             info.code = self.code;
