@@ -294,6 +294,37 @@ host_calls! {
         /// 1 for fdatasync(2).
         data,
     }
+    /// Opens a regular file beneath a donated directory to read it, as [`FileOpen`] does, and reads from it. Returns the
+    /// number of bytes; where they are fewer than the list has room for, the file is closed again, else bits 32-62 hold
+    /// its handle and 1.
+    FileReadAt = 40 {
+        /// Index of the donated directory.
+        root,
+        /// Where the path lies.
+        path_gpa,
+        /// Its length.
+        path_len,
+        /// Offset in the file.
+        offset,
+        /// As in [`FileRead`].
+        ranges_gpa,
+        /// As in [`FileRead`].
+        count,
+    }
+    /// All entries of a directory beneath a donated directory, as [`FileReadDir`] packs them. Returns their bytes, or
+    /// `-E2BIG` where they are more than there is room for.
+    FileListAt = 41 {
+        /// Index of the donated directory.
+        root,
+        /// Where the path lies.
+        path_gpa,
+        /// Its length.
+        path_len,
+        /// Where the entries go.
+        buf_gpa,
+        /// Bytes there, at least 512.
+        buf_len,
+    }
     /// Reads from a stream of the container without waiting. Returns the number of bytes, 0 at the end, or
     /// `-EAGAIN`.
     StreamRead = 32 {

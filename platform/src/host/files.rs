@@ -188,6 +188,48 @@ impl Files {
         if done < 0 { Err(errno()) } else { Ok(done as i64) }
     }
 
+    /// Opens a regular file, reads from it, and keeps it open where there may be more: see the host call.
+    pub fn read_at(
+        &self,
+        memory: &GuestMemory,
+        root: u64,
+        path: &[u8],
+        offset: u64,
+        ranges: &[GpaRange],
+    ) -> Result<i64, i32> {
+        let handle = self.open(root, path, 0, 0)?;
+        let done = self.read(memory, handle as u64, offset, ranges);
+        let room: u64 = ranges.iter().map(|range| range.len).sum();
+        match done {
+            Ok(done) if done as u64 == room => Ok(done | (handle + 1) << 32),
+            done => {
+                self.close(handle as u64)?;
+                done
+            }
+        }
+    }
+
+    /// All entries of a directory, packed; E2BIG where they need more than `room` bytes.
+    pub fn list_at(&self, root: u64, path: &[u8], room: u64) -> Result<Vec<u8>, i32> {
+        let handle = self.open(root, path, 0, 0)? as u64;
+        let all = || {
+            let mut entries = Vec::new();
+            loop {
+                let more = self.read_dir(handle, false, room)?;
+                if more.is_empty() {
+                    return Ok(entries);
+                }
+                entries.extend_from_slice(&more);
+                if entries.len() as u64 > room {
+                    return Err(libc::E2BIG);
+                }
+            }
+        };
+        let entries = all();
+        self.close(handle)?;
+        entries
+    }
+
     /// Writes at an offset from guest memory.
     pub fn write(
         &self,

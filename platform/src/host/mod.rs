@@ -236,6 +236,16 @@ impl HostServices {
                 let ranges = self.ranges(call.ranges_gpa, call.count)?;
                 self.files.read(memory, call.handle, call.offset, &ranges)
             }
+            Request::FileReadAt(call) => {
+                let path = self.path(call.path_gpa, call.path_len)?;
+                let ranges = self.ranges(call.ranges_gpa, call.count)?;
+                self.files.read_at(memory, call.root, &path, call.offset, &ranges)
+            }
+            Request::FileListAt(call) => {
+                let path = self.path(call.path_gpa, call.path_len)?;
+                let entries = self.files.list_at(call.root, &path, call.buf_len)?;
+                self.store_bytes(call.buf_gpa, call.buf_len, &entries)
+            }
             Request::FileWrite(call) => {
                 let ranges = self.ranges(call.ranges_gpa, call.count)?;
                 self.files.write(memory, call.handle, call.offset, &ranges)

@@ -171,6 +171,29 @@ fn writing_needs_a_writable_donation() {
 }
 
 #[test]
+fn files_are_read_by_their_paths() {
+    let host = Host::new("read_at", false, Vec::new());
+    fs::write(host.dir.join("root/words"), "some words").expect("a file");
+    let read = |path: &str, offset: u64, len: u64| {
+        let path_len = host.put(PATH, path.as_bytes());
+        let count = host.list(&[GpaRange { gpa: DATA, len }]);
+        host.call(FileReadAt { root: 0, path_gpa: PATH, path_len, offset, ranges_gpa: LIST, count })
+    };
+    assert_eq!(read("words", 0, 100), 10);
+    assert_eq!(host.data(10), b"some words");
+    assert_eq!(read("words", 5, 100), 5);
+    // What was read to its end is closed.
+    assert_eq!(host.call(FileClose { handle: 0 }), negated(libc::EBADF));
+    assert_eq!(read("words", 0, 10), 10 | 1 << 32);
+    assert_eq!(host.call(FileClose { handle: 0 }), 0);
+    assert_eq!(read("words", 20, 10), 0);
+    assert_eq!(read("sub", 0, 10), negated(libc::EISDIR));
+    assert_eq!(read("none", 0, 10), negated(libc::ENOENT));
+    assert_eq!(read("../root/words", 0, 10), negated(libc::EXDEV));
+    assert_eq!(host.call(FileClose { handle: 0 }), negated(libc::EBADF));
+}
+
+#[test]
 fn directories_are_listed() {
     let host = Host::new("list", false, Vec::new());
     let handle = host.open("", 0) as u64;
@@ -197,6 +220,19 @@ fn directories_are_listed() {
         names.sort();
         assert_eq!(names, ["file", "in", "out", "sub"]);
     }
+    let path_len = host.put(PATH, b"");
+    let list = |buf_len| host.call(FileListAt { root: 0, path_gpa: PATH, path_len, buf_gpa: DATA, buf_len });
+    assert_eq!(list(4096), 4 * 24);
+    assert_eq!(list(511), negated(libc::EINVAL));
+    let path_len = host.put(PATH, b"file");
+    let call = FileListAt { root: 0, path_gpa: PATH, path_len, buf_gpa: DATA, buf_len: 512 };
+    assert_eq!(host.call(call), negated(libc::ENOTDIR));
+    for index in 0..40 {
+        fs::write(host.dir.join(format!("root/sub/{index}")), "").expect("a file");
+    }
+    let path_len = host.put(PATH, b"sub");
+    let call = FileListAt { root: 0, path_gpa: PATH, path_len, buf_gpa: DATA, buf_len: 512 };
+    assert_eq!(host.call(call), negated(libc::E2BIG));
     assert_eq!(
         host.call(FileReadDir { handle, rewind: 0, buf_gpa: DATA, buf_len: 511 }),
         negated(libc::EINVAL)

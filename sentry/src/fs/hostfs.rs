@@ -52,8 +52,7 @@ impl Lower for HostLower {
     }
 
     fn list(&self, dir: &LowerNode) -> Result<Vec<LowerEntry>> {
-        let handle = files::Handle::open(self.root, &dir.path, 0, 0)?;
-        handle.list()
+        files::list_at(self.root, &dir.path)
     }
 
     fn readlink(&self, node: &LowerNode) -> Result<Vec<u8>> {
@@ -84,11 +83,10 @@ impl LowerFile for HostFile {
         if let Some(handle) = &*kept {
             return handle.read_frames(index * abi::PAGE_SIZE, frames);
         }
-        let handle = files::Handle::open(self.root, &self.path, 0, 0)?;
-        let done = handle.read_frames(index * abi::PAGE_SIZE, frames)?;
-        if OPEN.load(Ordering::Relaxed) < KEEP_OPEN {
+        let (done, handle) = files::read_at(self.root, &self.path, index * abi::PAGE_SIZE, frames)?;
+        if handle.is_some() && OPEN.load(Ordering::Relaxed) < KEEP_OPEN {
             OPEN.fetch_add(1, Ordering::Relaxed);
-            *kept = Some(handle);
+            *kept = handle;
         }
         Ok(done)
     }

@@ -7,15 +7,21 @@ use crate::mm::frames::FrameRef;
 use crate::mm::frames::page::KernelPage;
 use crate::sync::Mutex;
 use abi::hostcall::{
-    DirEntryHead, FileChange, FileClose, FileGetXattr, FileOpen, FileRead, FileReadDir, FileReadlink,
-    FileStat, FileStatAt, FileStatHandle, FileSync, FileTruncate, FileWrite, GpaRange, MAX_PATH, MAX_RANGES,
-    MAX_TRANSFER, Random,
+    DirEntryHead, FileChange, FileClose, FileGetXattr, FileListAt, FileOpen, FileRead, FileReadAt,
+    FileReadDir, FileReadlink, FileStat, FileStatAt, FileStatHandle, FileSync, FileTruncate, FileWrite,
+    GpaRange, MAX_PATH, MAX_RANGES, MAX_TRANSFER, Random,
 };
 use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use zerocopy::{FromBytes, IntoBytes};
 
+/// Frames of one scatter list.
+const MOST_FRAMES: usize = if MAX_RANGES < MAX_TRANSFER / PAGE_SIZE {
+    MAX_RANGES as usize
+} else {
+    (MAX_TRANSFER / PAGE_SIZE) as usize
+};
 /// Order of the buffer for directories: 64 KiB.
 const DIR_ORDER: u8 = 4;
 
@@ -121,6 +127,74 @@ pub fn random(buf: &mut [u8]) {
     page.write(0, &[0; 64]);
 }
 
+fn unpack(bytes: &[u8], entries: &mut Vec<LowerEntry>) -> Result<()> {
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|r| !r.is_empty()) {
+        let (head, rest) = DirEntryHead::read_from_prefix(rest).map_err(|_| Errno::EIO)?;
+        let len = head.name_len as usize;
+        let name = rest.get(..len).ok_or(Errno::EIO)?.to_vec();
+        entries.push(LowerEntry { name, ino: head.ino, kind: head.kind as u8 });
+        at += (size_of::<DirEntryHead>() + len).next_multiple_of(8);
+    }
+    Ok(())
+}
+
+/// All entries of a directory: with one call of the host where they are not many.
+///
+/// # Errors
+/// What the host says.
+pub fn list_at(root: u64, path: &[u8]) -> Result<Vec<LowerEntry>> {
+    let page = KernelPage::alloc()?;
+    put_path(&page, path)?;
+    let buf = KernelPage::alloc_order(DIR_ORDER)?;
+    let call = FileListAt {
+        root,
+        path_gpa: page.gpa(),
+        path_len: path.len() as u64,
+        buf_gpa: buf.gpa(),
+        buf_len: buf.len() as u64,
+    };
+    let got = match super::call(&call) {
+        Ok(got) => got as usize,
+        Err(Errno::E2BIG) => return Handle::open(root, path, 0, 0)?.list(),
+        Err(e) => return Err(e),
+    };
+    let mut bytes = alloc::vec![0; got.min(buf.len())];
+    buf.read(0, &mut bytes);
+    let mut entries = Vec::new();
+    unpack(&bytes, &mut entries)?;
+    Ok(entries)
+}
+
+/// Reads a regular file into whole frames; returns the bytes read, fewer only at the end of the file, and the file
+/// where it was not read to its end.
+///
+/// # Errors
+/// What the host says.
+pub fn read_at(root: u64, path: &[u8], offset: u64, frames: &[FrameRef]) -> Result<(usize, Option<Handle>)> {
+    let first = frames.get(..MOST_FRAMES.min(frames.len())).unwrap_or_default();
+    let page = KernelPage::alloc()?;
+    put_path(&page, path)?;
+    let list = KernelPage::alloc()?;
+    let ranges = ranges(first.iter().map(FrameRef::gpa));
+    list.write(0, ranges.as_bytes());
+    let restores = freeze::restores();
+    let got = super::call(&FileReadAt {
+        root,
+        path_gpa: page.gpa(),
+        path_len: path.len() as u64,
+        offset,
+        ranges_gpa: list.gpa(),
+        count: ranges.len() as u64,
+    })?;
+    let done = (got & 0xffff_ffff) as usize;
+    let Some(number) = (got >> 32).checked_sub(1) else { return Ok((done, None)) };
+    let handle = Handle { root, path: path.into(), flags: 0, open: Mutex::new((number, restores)) };
+    let rest = frames.get(first.len()..).unwrap_or_default();
+    let more = handle.read_frames(offset + done as u64, rest)?;
+    Ok((done + more, Some(handle)))
+}
+
 /// Flags of an open that a file keeps when it is opened again: not create, exclusively, truncate.
 const KEPT_FLAGS: u64 = 0xff;
 
@@ -176,10 +250,9 @@ impl Handle {
     /// # Errors
     /// What the host says.
     pub fn read_frames(&self, offset: u64, frames: &[FrameRef]) -> Result<usize> {
-        let most = (MAX_RANGES.min(MAX_TRANSFER / PAGE_SIZE)) as usize;
         let list = KernelPage::alloc()?;
         let mut done = 0;
-        for part in frames.chunks(most) {
+        for part in frames.chunks(MOST_FRAMES) {
             let ranges = ranges(part.iter().map(FrameRef::gpa));
             list.write(0, ranges.as_bytes());
             let n = super::call(&FileRead {
@@ -259,14 +332,7 @@ impl Handle {
             }
             let Some(filled) = bytes.get_mut(..got) else { return Err(Errno::EIO) };
             buf.read(0, filled);
-            let mut at = 0;
-            while let Some(rest) = filled.get(at..).filter(|r| !r.is_empty()) {
-                let (head, rest) = DirEntryHead::read_from_prefix(rest).map_err(|_| Errno::EIO)?;
-                let len = head.name_len as usize;
-                let name = rest.get(..len).ok_or(Errno::EIO)?.to_vec();
-                entries.push(LowerEntry { name, ino: head.ino, kind: head.kind as u8 });
-                at += (size_of::<DirEntryHead>() + len).next_multiple_of(8);
-            }
+            unpack(filled, &mut entries)?;
         }
     }
 }

@@ -155,6 +155,15 @@ impl Vmm {
                 }
                 Ok((at - r.offset) as i64)
             }
+            Request::FileReadAt(r) => {
+                let (root, path_gpa, path_len) = (r.root, r.path_gpa, r.path_len);
+                let open = FileOpen { root, path_gpa, path_len, flags: 0, mode: 0 };
+                let handle = self.serve(Request::FileOpen(open))? as u64;
+                let (offset, ranges_gpa, count) = (r.offset, r.ranges_gpa, r.count);
+                let done = self.serve(Request::FileRead(FileRead { handle, offset, ranges_gpa, count }))?;
+                Ok(done | (handle as i64 + 1) << 32)
+            }
+            Request::FileListAt(_) => Err(-7),
             Request::FileWrite(r) => {
                 let Some(Open::File(file)) = self.open.get(&r.handle) else { return Err(-9) };
                 let mut at = r.offset;
