@@ -32,7 +32,7 @@ int main(void) {
 	msgctl(id, IPC_STAT, &d); d.msg_qbytes = 4; OK(msgctl(id, IPC_SET, &d)); OK(put(1, "12345", IPC_NOWAIT)); for (int i = 0; i < 5; i++) OK(put(1, "", IPC_NOWAIT)); d.msg_qbytes = 16384; OK(msgctl(id, IPC_SET, &d)); for (int i = 0; i < 4; i++) get(0, 0, IPC_NOWAIT); get(0, 0, IPC_NOWAIT);
 	/* Waiting receivers. */
 	p = fork(); if (!p) { alarm(20); get(100, 7, 0); fflush(stdout); _exit(0); }
-	usleep(30000); OK(put(6, "six", 0)); usleep(10000); OK(put(7, "seven", 0)); waitpid(p, &st, 0); get(100, 0, IPC_NOWAIT);
+	usleep(30000); OK(put(6, "six", 0)); usleep(10000); long seven = put(7, "seven", 0); waitpid(p, &st, 0); VAL(seven); get(100, 0, IPC_NOWAIT);
 	for (int restart = 0; restart < 2; restart++) {
 		p = fork(); if (!p) { struct sigaction a = {.sa_handler = nothing, .sa_flags = restart ? SA_RESTART : 0}; sigaction(SIGUSR1, &a, 0); alarm(20); get(100, 0, 0); fflush(stdout); _exit(0); }
 		usleep(50000); kill(p, SIGUSR1); waitpid(p, &st, 0);
@@ -58,6 +58,6 @@ int main(void) {
 	char line[200], want[64]; snprintf(want, sizeof want, "%10d %10d   600           1          1 ", key, id); found = 0; FILE *f = fopen("/proc/sysvipc/msg", "r"); while (fgets(line, sizeof line, f)) found += !strncmp(line, want, strlen(want)); fclose(f); VAL(found);
 	OK(msgctl(id, 99, &d)); OK(msgctl(id, IPC_STAT, (void *)8));
 	p = fork(); if (!p) { alarm(20); get(100, 77, 0); fflush(stdout); _exit(0); }
-	usleep(50000); OK(msgctl(id, IPC_RMID, 0)); waitpid(p, &st, 0); get(1, 0, IPC_NOWAIT); OK(msgctl(id, IPC_RMID, 0));
+	usleep(50000); long removed = msgctl(id, IPC_RMID, 0); waitpid(p, &st, 0); VAL(removed); get(1, 0, IPC_NOWAIT); OK(msgctl(id, IPC_RMID, 0));
 	return 0;
 }
