@@ -96,7 +96,9 @@ fn choose() {
         return;
     }
     let Some(group) = largest() else { return tell(now) };
-    if group.is_init() && dying && recent(PATIENCE_WITH_ALL_NS) {
+    // What the last ones had may be on its way back: their stubs end late on a busy host.
+    if group.is_init() && recent(PATIENCE_WITH_ALL_NS) && (dying || resident(&group) < frames::usage().1 / 2)
+    {
         return;
     }
     crate::warn!("out of memory: process {} is killed", group.pid);
@@ -140,13 +142,17 @@ fn room() -> bool {
     some.iter().all(Result::is_ok) && !frames::low()
 }
 
+/// Pages that a process has.
+fn resident(group: &ThreadGroup) -> usize {
+    group.leader().and_then(|t| t.try_mm().ok()).map_or(0, |mm| mm.resident()) as usize
+}
+
 /// The process that uses most, weighed by its oom_score_adj; one that may not be killed (-1000) is left out.
 fn largest() -> Option<Arc<ThreadGroup>> {
     let (_, limit) = frames::usage();
     let score = |group: &Arc<ThreadGroup>| {
-        let pages = group.leader().and_then(|t| t.try_mm().ok()).map_or(0, |mm| mm.resident());
         let adjust = i64::from(group.oom_score_adj.load(Ordering::Relaxed));
-        pages as i64 + adjust * limit as i64 / 1000
+        resident(group) as i64 + adjust * limit as i64 / 1000
     };
     process::all_groups()
         .into_iter()
