@@ -53,6 +53,8 @@ pub struct ContainerSpec {
     pub root: MountSpec,
     /// Further mounts, in order.
     pub mounts: Vec<MountSpec>,
+    /// Device nodes beside the standard ones, in order.
+    pub devices: Vec<DeviceSpec>,
     /// Paths that appear empty.
     pub masked_paths: Vec<String>,
     /// Paths that appear read-only.
@@ -217,4 +219,34 @@ pub enum MountSource {
         /// Its type.
         fstype: String,
     },
+}
+
+/// A node to be made in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceSpec {
+    /// Where, absolute in the container.
+    pub path: String,
+    /// What.
+    pub kind: DeviceKind,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// What a device node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceKind {
+    /// A character device.
+    Character,
+    /// A block device.
+    Block,
+    /// A named pipe; it has no numbers.
+    Fifo,
 }

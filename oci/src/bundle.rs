@@ -64,7 +64,8 @@ impl Bundle {
         }
         let head: Head = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
         check_version(head.oci_version.as_deref())?;
-        let spec: Spec = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
+        let spec: Spec = serde_json::from_str(text)
+            .map_err(|e| crate::devices::wrong_type(text).unwrap_or_else(|| malformed(e.to_string())))?;
         let rootfs = check(&spec, &path)?;
         Ok(Self { path, spec, rootfs })
     }

@@ -6,7 +6,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use crate::bundle::Bundle;
 use crate::limits::Limits;
 use crate::mounts::{self, Donation, Donations};
-use crate::{Error, process, seccomp};
+use crate::{Error, devices, process, seccomp};
 
 /// A container ready to be launched, except for its streams.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ pub fn convert(bundle: &Bundle, id: &str, start: bool) -> Result<Launch, Error> 
         process: process::convert(process)?,
         root,
         mounts,
+        devices: devices::convert(linux)?,
         masked_paths: paths(|l| l.masked_paths()),
         readonly_paths: paths(|l| l.readonly_paths()),
         sysctl,
@@ -80,10 +81,6 @@ fn warnings(bundle: &Bundle) -> Vec<String> {
         warn(process.io_priority().is_some(), "process.ioPriority has no effect");
     }
     if let Some(linux) = spec.linux() {
-        warn(
-            linux.devices().as_ref().is_some_and(|d| !d.is_empty()),
-            "linux.devices has no effect: /dev holds the standard devices",
-        );
         warn(linux.intel_rdt().is_some(), "linux.intelRdt has no effect");
         let joins = linux
             .namespaces()

@@ -4,6 +4,7 @@
 
 pub mod bundle;
 pub mod cgroup;
+pub mod devices;
 mod error;
 pub mod exec;
 pub mod hooks;

@@ -1,6 +1,8 @@
 //! The root of a container, its mounts and its standard streams.
 
-use super::inode::{Create, SuperBlock, makedev};
+mod devices;
+
+use super::inode::{Create, SuperBlock};
 use super::mount::{Mount, MountNs};
 use super::namei;
 use super::path::Path;
@@ -130,30 +132,6 @@ fn add_mount(ctx: &Ctx, ns: &MountNs, spec: &MountSpec) -> Result<()> {
     ns.attach(&mount, &at)
 }
 
-/// Puts the devices that every container has into /dev.
-fn populate_dev(ctx: &Ctx) -> Result<()> {
-    let at = ensure(ctx, b"/dev", true)?;
-    let ignore_existing = |result: Result<Path>| match result {
-        Ok(_) | Err(Errno::EEXIST) => Ok(()),
-        Err(e) => Err(e),
-    };
-    for (name, major, minor, mode) in dev::STANDARD {
-        let what = Create::Node(c::S_IFCHR, makedev(*major, *minor));
-        ignore_existing(namei::make(ctx, at.clone(), name.as_bytes(), what, *mode))?;
-    }
-    let links: [(&[u8], &[u8]); 5] = [
-        (b"fd", b"/proc/self/fd"),
-        (b"stdin", b"/proc/self/fd/0"),
-        (b"stdout", b"/proc/self/fd/1"),
-        (b"stderr", b"/proc/self/fd/2"),
-        (b"ptmx", b"pts/ptmx"),
-    ];
-    for (name, target) in links {
-        ignore_existing(namei::make(ctx, at.clone(), name, Create::Symlink(target), 0o777))?;
-    }
-    Ok(())
-}
-
 /// Hides a path: a file behind /dev/null, a directory behind an empty one.
 fn mask(ctx: &Ctx, ns: &MountNs, path: &str) -> Result<()> {
     let at = match ctx.lookup(path.as_bytes()) {
@@ -210,7 +188,10 @@ pub fn build_root(spec: &ContainerSpec) -> core::result::Result<Arc<FsState>, (E
         };
         added.map_err(mounting(mount))?;
     }
-    populate_dev(&ctx).map_err(what("making the devices of /dev".into()))?;
+    // As runc has it: a directory of the host has the devices that it has.
+    if !spec.mounts.iter().any(devices::is_foreign_dev) {
+        devices::populate(&ctx, &spec.devices)?;
+    }
     if spec.process.terminal {
         ensure(&ctx, b"/dev/console", false).map_err(what("making /dev/console".into()))?;
     }
