@@ -47,9 +47,9 @@ pub fn unified() -> bool {
 }
 
 impl Cgroup {
-    /// Makes the control group of container `id` and sets its limits: where config.json names one, or there are limits.
-    /// A host that does not permit it gives a warning; a limit that the kernel refuses is an error.
-    pub fn create(linux: Option<&Linux>, limits: &Limits, id: &str) -> Result<Self, Error> {
+    /// The control group of container `id`, which is still to be made; and whether it is to be: config.json
+    /// names one, or there are limits.
+    pub fn plan(linux: Option<&Linux>, limits: &Limits, id: &str) -> Result<(Self, bool), Error> {
         let named =
             linux.and_then(|linux| linux.cgroups_path().clone()).filter(|p| !p.as_os_str().is_empty());
         let wanted = named.is_some() || !limits.is_empty();
@@ -64,12 +64,33 @@ impl Cgroup {
         if text.split('/').any(|part| part == "..") {
             return Err(Error::invalid("linux.cgroupsPath", format!("{text:?} contains `..`")));
         }
-        let mut group = Self { path: text.trim_start_matches('/').into(), ..Self::default() };
-        if wanted && let Err(error) = group.complete(limits).and_then(|()| group.set(limits).map(drop)) {
-            group.remove();
-            return Err(error);
+        Ok((Self { path: text.trim_start_matches('/').into(), ..Self::default() }, wanted))
+    }
+
+    /// Makes it and sets its limits. A host that does not permit it gives a warning; a limit that the kernel refuses is
+    /// an error.
+    pub fn create(&mut self, limits: &Limits) -> Result<(), Error> {
+        self.complete(limits).and_then(|()| self.set(limits).map(drop)).inspect_err(|_| self.remove())
+    }
+
+    /// The directories that [`Cgroup::complete`] will make, deepest first: for a note of them before there are any, so
+    /// that a command that is killed leaves none that nobody knows of.
+    pub fn missing(&self, limits: &Limits) -> Vec<PathBuf> {
+        let controllers = if unified() { vec![""] } else { settings::controllers(limits) };
+        let mut missing = Vec::new();
+        for controller in controllers {
+            let mut dir = Path::new(MOUNT).join(controller);
+            if self.leaves.iter().any(|leaf| leaf.controller == controller) || !dir.is_dir() {
+                continue;
+            }
+            for part in self.path.iter() {
+                dir.push(part);
+                if part == DEFAULT_PARENT || !dir.exists() {
+                    missing.insert(0, dir.clone());
+                }
+            }
         }
-        Ok(group)
+        missing
     }
 
     /// Makes the groups that the limits need and that are not there yet.

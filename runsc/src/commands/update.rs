@@ -7,7 +7,7 @@ use std::time::Duration;
 use abi::control::Request;
 use oci::cgroup::Cgroup;
 use oci::limits::{Limits, parse_size};
-use oci::state::Status;
+use oci::state::{State, Status};
 use oci_spec::runtime::LinuxResources;
 
 use crate::cli::{Global, Update};
@@ -41,12 +41,21 @@ pub fn update(global: &Global, options: &Update) -> Result<u8, Error> {
         warnings: Vec::new(),
     };
     let (entered, made) = (group.leaves.len(), group.dirs.len());
+    let missing = group.missing(&new);
+    let noted = !missing.is_empty();
+    if noted {
+        let cgroups = [missing, state.cgroups.clone()].concat();
+        container.save(&State { cgroups, ..state.clone() })?;
+    }
     let result = change(&mut group, entered, state.pid, container.dir(), &new, [&old, &merged]);
     group.warnings.iter().for_each(|warning| log::warn(warning));
     if let Err(error) = result {
         // The groups that were made stay where the sandbox is in them; nothing is limited by them.
         if group.leaves.len() == entered {
             oci::cgroup::remove(&group.dirs[..group.dirs.len() - made]);
+            if noted {
+                container.save(&state)?;
+            }
         } else {
             (state.cgroups, state.groups) = (group.dirs, group.leaves);
             container.save(&state)?;

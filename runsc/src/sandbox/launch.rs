@@ -146,7 +146,29 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
     let directories = launch.donations.iter().map(donate).collect::<Result<_, _>>()?;
     let limited = Limits::of(linux);
     launch.container.resources = limits::at_start(launch.container.resources);
-    made.cgroup = Cgroup::create(linux, &limited, request.id)?;
+    let (cgroup, wanted) = Cgroup::plan(linux, &limited, request.id)?;
+    made.cgroup = cgroup;
+    let mut state = State {
+        oci_version: bundle.spec.version().clone(),
+        id: request.id.to_string(),
+        pid: 0,
+        status: Status::Creating,
+        bundle: bundle.path.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created: timestamp(),
+        owner: owner(),
+        annotations: bundle.spec.annotations().clone().unwrap_or_default(),
+        pid_start: 0,
+        cgroups: Vec::new(),
+        groups: Vec::new(),
+        group_path: made.cgroup.path.clone(),
+        limits: limited.clone(),
+    };
+    if wanted {
+        state.cgroups = made.cgroup.missing(&limited);
+        container.save(&state)?;
+        made.cgroup.create(&limited)?;
+    }
     made.cgroup.warnings.iter().for_each(|warning| log::warn(warning));
 
     let debug_log = log::open_debug(request.global, request.command, request.id)?;
@@ -189,23 +211,8 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
     let own_pids = nix::unistd::geteuid().is_root();
     let pid = fork(own_pids, sandbox)?;
     made.pid = Some(pid);
-
-    let mut state = State {
-        oci_version: bundle.spec.version().clone(),
-        id: request.id.to_string(),
-        pid,
-        status: Status::Creating,
-        bundle: bundle.path.clone(),
-        rootfs: bundle.rootfs.clone(),
-        created: timestamp(),
-        owner: owner(),
-        annotations: bundle.spec.annotations().clone().unwrap_or_default(),
-        pid_start: start_time(pid).unwrap_or(0),
-        cgroups: made.cgroup.dirs.clone(),
-        groups: made.cgroup.leaves.clone(),
-        group_path: made.cgroup.path.clone(),
-        limits: limited,
-    };
+    (state.pid, state.pid_start) = (pid, start_time(pid).unwrap_or(0));
+    (state.cgroups, state.groups) = (made.cgroup.dirs.clone(), made.cgroup.leaves.clone());
     container.save(&state)?;
     made.cgroup.enter(pid)?;
     if let Some(hooks) = hooks {
