@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Linux;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,11 @@ use crate::limits::Limits;
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Directory of the control groups of containers that name none.
 const DEFAULT_PARENT: &str = "runsc";
+
+/// Time that the processes of a group get to be gone when it is removed.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest time between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
 /// A group that a sandbox is in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,18 +256,26 @@ pub fn family(pid: i32) -> Vec<i32> {
     found
 }
 
-/// Removes control group directories. A group is busy for a moment after its last process.
-pub fn remove(dirs: &[PathBuf]) {
+/// Removes control group directories; returns those that are still in use. A group is busy for a while after its last
+/// process was killed: until the last of its threads has ended, which on a busy host waits for its turn.
+pub fn remove(dirs: &[PathBuf]) -> Vec<&Path> {
+    let begin = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    let mut busy = Vec::new();
     for dir in dirs {
-        for _ in 0..50 {
-            match fs::remove_dir(dir) {
-                Err(e) if e.kind() == io::ErrorKind::ResourceBusy && !has_groups(dir) => {
-                    std::thread::sleep(Duration::from_millis(2))
-                }
-                _ => break,
+        while let Err(e) = fs::remove_dir(dir)
+            && e.kind() == io::ErrorKind::ResourceBusy
+            && !has_groups(dir)
+        {
+            if begin.elapsed() > PATIENCE {
+                busy.push(dir.as_path());
+                break;
             }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+    busy
 }
 
 /// Whether there are groups beneath it.

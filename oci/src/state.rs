@@ -14,6 +14,9 @@ use crate::Error;
 use crate::cgroup::Leaf;
 use crate::limits::Limits;
 
+/// What the identifiers of containers of `do` begin with; the process id of the command follows.
+pub const EPHEMERAL: &str = "do-";
+
 /// Life of a container, as the runtime specification names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -81,6 +84,9 @@ pub struct State {
     /// What it may use.
     #[serde(default)]
     pub limits: Limits,
+    /// Whether it is the container of one command (`do`), and nobody's once that is gone.
+    #[serde(default)]
+    pub ephemeral: bool,
 }
 
 impl State {
@@ -195,6 +201,34 @@ impl Store {
             return Err(Error::NotFound);
         }
         Ok(Found { dir, id: id.to_string() })
+    }
+
+    /// The containers of `do` that nobody is left to delete, locked: their command and their sandbox are gone.
+    pub fn abandoned(&self) -> Result<Vec<Container>, Error> {
+        let entries = fs::read_dir(&self.root).map_err(|e| Error::io("reading", &self.root, e))?;
+        let ids = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(ids.filter_map(|id| self.abandoned_one(&id)).collect())
+    }
+
+    fn abandoned_one(&self, id: &str) -> Option<Container> {
+        let command = id.strip_prefix(EPHEMERAL)?.parse().ok()?;
+        // Its command deletes it as long as there is one, and may not have come to lock it yet.
+        if start_time(command).is_some() {
+            return None;
+        }
+        let dir = self.root.join(id);
+        let lock = File::open(dir.join("lock")).ok();
+        let container = match lock.map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
+            Some(Ok(lock)) => Container { dir, id: id.to_string(), _lock: lock },
+            Some(Err(_)) => return None,
+            None => Container::lock(dir, id).ok()?,
+        };
+        match container.state() {
+            Ok(state) => (state.ephemeral && state.status == Status::Stopped).then_some(container),
+            // Its command was killed before there was a state.
+            Err(Error::NotFound) => Some(container),
+            Err(_) => None,
+        }
     }
 
     /// State of a container, without its lock: it is never written in place.
@@ -378,6 +412,7 @@ mod tests {
             groups: Vec::new(),
             group_path: PathBuf::new(),
             limits: Limits::default(),
+            ephemeral: false,
         };
         container.save(&state).expect("save");
         assert_eq!(store.state("c1").expect("state").status, Status::Running);

@@ -18,6 +18,7 @@ pub fn create(global: &Global, options: &Create) -> Result<u8, Error> {
         console_socket: options.console_socket.as_deref(),
         preserve_fds: options.preserve_fds,
         pid_file: options.pid_file.as_deref(),
+        ephemeral: false,
         snapshot: None,
     })?;
     Ok(0)

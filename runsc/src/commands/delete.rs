@@ -33,6 +33,20 @@ pub fn remove_ended(global: &Global, id: &str) -> Result<(), Error> {
     clean(container, state)
 }
 
+/// Deletes what is left of containers of `do` whose command and sandbox are gone. What another command works on stays.
+pub fn remove_dead(global: &Global) -> Result<(), Error> {
+    for container in store(global)?.abandoned()? {
+        let left = match container.state() {
+            Ok(state) => clean(container, state),
+            Err(_) => Ok(container.remove()?),
+        };
+        if let Err(error) = left {
+            log::warn(&error.to_string());
+        }
+    }
+    Ok(())
+}
+
 fn remove_checked(global: &Global, id: &str, force: bool) -> Result<(), Error> {
     let container = store(global)?.get(id)?;
     let state = match container.state() {
@@ -72,9 +86,14 @@ fn end(state: &State) -> Result<(), Error> {
 }
 
 fn clean(container: Container, mut state: State) -> Result<(), Error> {
-    cgroup::remove(&state.cgroups);
+    for dir in cgroup::remove(&state.cgroups) {
+        log::warn(&format!("control group {} stays: it has processes", dir.display()));
+    }
     (state.pid, state.status) = (0, Status::Stopped);
-    if let Ok(bundle) = Bundle::load(&state.bundle) {
+    // What `do` runs has no bundle: a config.json in the root directory is none of it.
+    if !state.ephemeral
+        && let Ok(bundle) = Bundle::load(&state.bundle)
+    {
         let list = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
         if let Err(error) = hooks::run("poststop", list, &state) {
             log::warn(&error.to_string());

@@ -4,7 +4,9 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use oci::bundle::Bundle;
+use oci::state::EPHEMERAL;
 
+use super::delete;
 use super::run::foreground;
 use crate::cli::{Do, Global};
 use crate::error::Error;
@@ -38,7 +40,9 @@ pub fn run(global: &Global, options: &Do) -> Result<u8, Error> {
         // The bits would mean nothing with it.
         process.set_no_new_privileges(Some(false));
     }
-    let id = format!("do-{}", std::process::id());
+    // A command that was killed could not do that itself.
+    delete::remove_dead(global)?;
+    let id = format!("{EPHEMERAL}{}", std::process::id());
     let request = Request {
         global,
         command: "do",
@@ -49,6 +53,7 @@ pub fn run(global: &Global, options: &Do) -> Result<u8, Error> {
         console_socket: None,
         preserve_fds: 0,
         pid_file: None,
+        ephemeral: true,
         snapshot: None,
     };
     foreground(global, request, false)

@@ -11,6 +11,7 @@ const GAP: usize = 4;
 
 /// Prints them.
 pub fn list(global: &Global, options: &List) -> Result<u8, Error> {
+    super::delete::remove_dead(global)?;
     let states = store(global)?.list()?;
     if options.quiet {
         states.iter().for_each(|state| println!("{}", state.id));

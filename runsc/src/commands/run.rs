@@ -32,6 +32,7 @@ pub fn run(global: &Global, options: &Run) -> Result<u8, Error> {
         console_socket: create.console_socket.as_deref(),
         preserve_fds: create.preserve_fds,
         pid_file: create.pid_file.as_deref(),
+        ephemeral: false,
         snapshot: None,
     };
     if options.detach {

@@ -47,6 +47,8 @@ pub struct Request<'a> {
     pub preserve_fds: u32,
     /// Where the process id is written.
     pub pid_file: Option<&'a Path>,
+    /// Whether the container is that of one command (`do`), with which it ends.
+    pub ephemeral: bool,
     /// A snapshot that the container goes on from.
     pub snapshot: Option<&'a Path>,
 }
@@ -163,6 +165,7 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
         groups: Vec::new(),
         group_path: made.cgroup.path.clone(),
         limits: limited.clone(),
+        ephemeral: request.ephemeral,
     };
     if wanted {
         state.cgroups = made.cgroup.missing(&limited);

@@ -24,6 +24,7 @@ struct Vmm {
     calls: u64,
     stream_in: HashMap<u64, Vec<u8>>,
     stream_out: HashMap<u64, Vec<u8>>,
+    stream_closes: HashMap<u64, u32>,
 }
 
 static VMM: Mutex<Option<Vmm>> = Mutex::new(None);
@@ -54,6 +55,11 @@ pub fn feed(stream: u64, bytes: &[u8]) {
 /// What was written to a stream.
 pub fn written(stream: u64) -> Vec<u8> {
     with(|v| v.stream_out.entry(stream).or_default().clone())
+}
+
+/// How often a stream was closed.
+pub fn closes(stream: u64) -> u32 {
+    with(|v| v.stream_closes.get(&stream).copied().unwrap_or(0))
 }
 
 #[allow(unsafe_code)]
@@ -238,6 +244,10 @@ impl Vmm {
             Request::StreamStat(r) => {
                 let stat = FileStat { mode: 0o010_600, nlink: 1, ..FileStat::default() };
                 put(r.stat_gpa, stat.as_bytes());
+                Ok(0)
+            }
+            Request::StreamClose(r) => {
+                *self.stream_closes.entry(r.stream).or_default() += 1;
                 Ok(0)
             }
             Request::StreamSeek(_) => Err(-29),

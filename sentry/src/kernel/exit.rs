@@ -72,8 +72,10 @@ pub fn release_memory(current: &CurrentTask) {
     current.finish_vfork();
 }
 
-/// Init has ended: every other process of the container is killed, and waited for.
+/// Init has ended: every other process of the container is killed, and waited for. None is added meanwhile: one that
+/// is being made is among those that are killed, or gets no task.
 fn kill_everyone(init: &Arc<ThreadGroup>) {
+    process::close();
     let others =
         || process::all_groups().into_iter().filter(|g| !Arc::ptr_eq(g, init) && g.life() == Life::Alive);
     for group in others() {

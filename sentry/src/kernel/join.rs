@@ -53,20 +53,19 @@ pub fn prepare(command: u64, spec: &ProcessSpec) -> core::result::Result<Prepare
     let root = root.ok_or_else(|| refuse(Errno::ESRCH, "container not running"))?;
     let pid = process::allocate_pid_from_outside().map_err(|e| refuse(e, "the process"))?;
     let group = ThreadGroup::new(pid, None, Arc::new(SigHandlers::new()), linux_raw_sys::general::SIGCHLD);
-    let loaded = boot::load_process(root, spec, &group).and_then(|loaded| {
-        group
-            .add_task(&loaded.task)
-            .map(|()| loaded)
-            .map_err(|e| Failure { errno: i32::from(e.0), context: "the process's task".to_string() })
-    });
-    let LoadedProcess { task, program, terminal } = match loaded {
-        Ok(loaded) => loaded,
-        Err(failure) => {
-            group.abandon();
-            process::release_pid(pid);
-            return Err(failure);
-        }
+    let give_up = |failure: Failure| {
+        group.abandon();
+        process::release_pid(pid);
+        failure
     };
+    let LoadedProcess { task, program, terminal } =
+        boot::load_process(root, spec, &group).map_err(give_up)?;
+    if let Err(e) = group.add_task(&task) {
+        if let Some(terminal) = &terminal {
+            tty::release(terminal);
+        }
+        return Err(give_up(Failure { errno: i32::from(e.0), context: "the process's task".to_string() }));
+    }
     process::register_task(&task);
     if let Some(terminal) = &terminal {
         terminal.set_session(pid, pid);

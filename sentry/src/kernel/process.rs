@@ -206,7 +206,7 @@ impl ThreadGroup {
             executed: AtomicBool::new(false),
             exec_by: AtomicU32::new(0),
         });
-        TREE.lock().groups.insert(pid, group.clone());
+        registry::insert(&group);
         if let Some(parent) = parent {
             parent.relations.lock().children.push(group.clone());
         }
@@ -225,7 +225,7 @@ impl ThreadGroup {
         if let Some(parent) = self.parent() {
             parent.relations.lock().children.retain(|g| g.pid != self.pid);
         }
-        TREE.lock().groups.remove(&self.pid);
+        registry::withdraw(self.pid);
     }
 
     /// A reference to itself.

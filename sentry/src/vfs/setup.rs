@@ -13,7 +13,7 @@ use crate::fs::memfs::{MemFs, Options};
 use crate::fs::{self, bind, cgroup, dev, hostfs::HostLower, stream, tty};
 use crate::host::streams;
 use crate::kernel::cred::Cred;
-use abi::spec::{ContainerSpec, MountSource, MountSpec, ProcessSpec, StreamKind};
+use abi::spec::{ContainerSpec, MountSource, MountSpec, ProcessSpec, StreamKind, StreamSpec};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -236,28 +236,39 @@ fn open_console(spec: &ProcessSpec) -> Result<(Arc<tty::Tty>, Arc<OpenFile>)> {
     let name = format!("/dev/pts/{}", tty.index);
     let dentry = super::dentry::Dentry::anonymous(inode, name.as_bytes());
     let path = Path { mnt: super::anon::mount(), dentry };
-    let file = OpenFile::new(path, tty::open_slave(&tty)?, c::O_RDWR);
+    let slave = tty::open_slave(&tty).inspect_err(|_| tty::release(&tty))?;
+    let file = OpenFile::new(path, slave, c::O_RDWR);
     Ok((tty, file))
 }
 
 /// Installs the standard streams of a process in its table: descriptors 0 to 2, then further ones. Returns its
-/// terminal, where it has one.
+/// terminal, where it has one. Where that fails, all of them are closed once the table is gone.
 ///
 /// # Errors
 /// ENOMEM; EMFILE for too many.
 pub fn open_streams(spec: &ProcessSpec, table: &FdTable) -> Result<Option<Arc<tty::Tty>>> {
     stream::init();
-    if spec.terminal {
-        let (tty, console) = open_console(spec)?;
-        for _ in 0..3 {
-            table.install(console.clone(), false, MAX_STREAMS)?;
-        }
-        for stream in spec.streams.iter().skip(1) {
-            table.install(stream::open(stream), false, MAX_STREAMS)?;
-        }
-        return Ok(Some(tty));
+    if !spec.terminal {
+        return install_streams(&spec.streams, table).map(|()| None);
     }
-    for stream in &spec.streams {
+    let further = spec.streams.get(1..).unwrap_or_default();
+    let (tty, console) = open_console(spec).inspect_err(|_| close_streams(further))?;
+    let installed = (0..3).try_for_each(|_| table.install(console.clone(), false, MAX_STREAMS).map(drop));
+    let installed = match installed {
+        Ok(()) => install_streams(further, table),
+        Err(e) => {
+            close_streams(further);
+            Err(e)
+        }
+    };
+    installed.inspect_err(|_| tty::release(&tty))?;
+    Ok(Some(tty))
+}
+
+/// Opens streams in a table. Where one cannot be installed, it and those behind it are closed; those before it are
+/// the table's.
+fn install_streams(list: &[StreamSpec], table: &FdTable) -> Result<()> {
+    for (n, stream) in list.iter().enumerate() {
         let file = match stream.kind {
             // The host's /dev/null is as good as the container's own, and cheaper.
             StreamKind::Device if stream::is_null(stream) => {
@@ -266,7 +277,14 @@ pub fn open_streams(spec: &ProcessSpec, table: &FdTable) -> Result<Option<Arc<tt
             }
             _ => stream::open(stream),
         };
-        table.install(file, false, MAX_STREAMS)?;
+        // One that is not installed closes with the description.
+        table
+            .install(file, false, MAX_STREAMS)
+            .inspect_err(|_| close_streams(list.get(n + 1..).unwrap_or_default()))?;
     }
-    Ok(None)
+    Ok(())
+}
+
+fn close_streams(list: &[StreamSpec]) {
+    list.iter().for_each(|stream| streams::close(stream.stream));
 }

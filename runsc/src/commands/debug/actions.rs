@@ -93,6 +93,7 @@ fn restore(global: &Global, options: &Restore) -> Result<u8, Error> {
         console_socket: None,
         preserve_fds: 0,
         pid_file: None,
+        ephemeral: false,
         snapshot: Some(&options.image_path),
     };
     if options.detach {

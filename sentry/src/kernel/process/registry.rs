@@ -3,7 +3,7 @@
 use super::super::task::Task;
 use super::{Life, MAX_TASKS, PID_MAX, ThreadGroup};
 use crate::errno::{Errno, Result};
-use crate::sync::SpinLock;
+use crate::sync::{Events, SpinLock};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -14,10 +14,12 @@ pub(super) struct Tree {
     pub(super) groups: BTreeMap<u32, Arc<ThreadGroup>>,
     pub(super) tasks: BTreeMap<u32, Weak<Task>>,
     next: u32,
+    /// The first process has ended: nothing is added any more.
+    pub(super) closed: bool,
 }
 
 pub(super) static TREE: SpinLock<Tree> =
-    SpinLock::new(Tree { groups: BTreeMap::new(), tasks: BTreeMap::new(), next: 1 });
+    SpinLock::new(Tree { groups: BTreeMap::new(), tasks: BTreeMap::new(), next: 1, closed: false });
 
 /// Most tasks.
 static TASK_LIMIT: AtomicUsize = AtomicUsize::new(MAX_TASKS);
@@ -29,7 +31,7 @@ pub static FORKS: AtomicU64 = AtomicU64::new(0);
 /// Takes a free process id.
 ///
 /// # Errors
-/// EAGAIN where there are too many tasks.
+/// EAGAIN where there are too many tasks; ENOMEM once the first process has ended.
 pub fn allocate_pid() -> Result<u32> {
     take_pid(TASK_LIMIT.load(Ordering::Relaxed))
 }
@@ -56,6 +58,9 @@ pub fn refused_tasks() -> u64 {
 
 fn take_pid(limit: usize) -> Result<u32> {
     let mut tree = TREE.lock();
+    if tree.closed {
+        return Err(Errno::ENOMEM);
+    }
     if tree.tasks.len() >= limit {
         REFUSED.fetch_add(1, Ordering::Relaxed);
         return Err(Errno::EAGAIN);
@@ -75,6 +80,32 @@ fn take_pid(limit: usize) -> Result<u32> {
             tree.tasks.insert(pid, Weak::new());
             return Ok(pid);
         }
+    }
+}
+
+/// The first process has ended: no ids are given out any more, as in a PID namespace without its init, and a process
+/// whose id was given out already gets no task.
+pub fn close() {
+    TREE.lock().closed = true;
+}
+
+/// Makes a process known. The first process, where it has ended, has counted by now whom it waits for: then this one
+/// ends before it has begun.
+pub(super) fn insert(group: &Arc<ThreadGroup>) {
+    let mut tree = TREE.lock();
+    group.exiting.store(tree.closed, Ordering::SeqCst);
+    tree.groups.insert(group.pid, group.clone());
+}
+
+/// Forgets a process that never got a task. The first process, where it has ended, waits for it too.
+pub(super) fn withdraw(pid: u32) {
+    let (gone, init) = {
+        let mut tree = TREE.lock();
+        (tree.groups.remove(&pid), tree.groups.get(&1).cloned())
+    };
+    drop(gone);
+    if let Some(init) = init {
+        init.child_queue.wake(Events::IN);
     }
 }
 

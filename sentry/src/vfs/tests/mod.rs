@@ -4,5 +4,6 @@ mod data;
 mod differential;
 mod objects;
 mod overlay;
+mod streams;
 mod support;
 mod tree;
