@@ -1,5 +1,8 @@
 //! Filters of system calls that programs install for themselves and their children: seccomp(2).
 
+pub mod notify;
+
+use self::notify::Listener;
 use super::bpf::{Data, Program};
 use super::exit;
 use super::signal::{self, SigAction, SigInfo};
@@ -32,6 +35,8 @@ pub struct Filter {
     /// Calls that all filters up to this one allow whatever their arguments are.
     allowed: Box<[u64; WORDS]>,
     log: bool,
+    /// Who answers where this filter says so.
+    listener: Option<Arc<Listener>>,
     /// Filters up to this one.
     depth: usize,
     /// Instructions up to this one, with what each counts more.
@@ -43,7 +48,12 @@ impl Filter {
     ///
     /// # Errors
     /// ENOMEM: together they are too long.
-    pub fn new(program: Program, log: bool, before: Option<Arc<Filter>>) -> Result<Arc<Self>> {
+    pub fn new(
+        program: Program,
+        log: bool,
+        listener: Option<Arc<Listener>>,
+        before: Option<Arc<Filter>>,
+    ) -> Result<Arc<Self>> {
         let path = before.as_ref().map_or(0, |f| f.path) + program.cost() + PENALTY;
         if path - PENALTY > MAX_PATH {
             return Err(Errno::ENOMEM);
@@ -56,26 +66,38 @@ impl Filter {
             }
         }
         let depth = before.as_ref().map_or(0, |f| f.depth) + 1;
-        Ok(Arc::new(Self { program, before, allowed, log, depth, path }))
+        Ok(Arc::new(Self { program, before, allowed, log, listener, depth, path }))
     }
 
     fn always_allows(&self, nr: u64) -> bool {
         self.allowed.get(nr as usize / 64).is_some_and(|word| word >> (nr % 64) & 1 != 0)
     }
 
-    /// What the filters say: the strictest answer, that of the newest among equals, and whether it is to be logged.
-    fn evaluate(&self, data: &Data) -> (u32, bool) {
+    /// What the filters say: the strictest answer, that of the newest among equals, and whose it is.
+    fn evaluate(&self, data: &Data) -> (u32, Option<&Filter>) {
         let rank = |answer: u32| (answer & p::SECCOMP_RET_ACTION_FULL) as i32;
-        let mut best = (p::SECCOMP_RET_ALLOW, false);
+        let mut best = (p::SECCOMP_RET_ALLOW, None);
         let mut filter = Some(self);
         while let Some(this) = filter {
             let answer = this.program.run(data);
             if rank(answer) < rank(best.0) {
-                best = (answer, this.log);
+                best = (answer, Some(this));
             }
             filter = this.before.as_deref();
         }
         best
+    }
+
+    /// Whether this filter or one of those before it has a listener.
+    fn has_listener(&self) -> bool {
+        let mut filter = Some(self);
+        while let Some(this) = filter {
+            if this.listener.as_ref().is_some_and(|listener| listener.is_open()) {
+                return true;
+            }
+            filter = this.before.as_deref();
+        }
+        false
     }
 
     /// Whether `other` is this filter or one of those before it.
@@ -94,6 +116,9 @@ impl Filter {
 impl Drop for Filter {
     /// Long chains go one by one: kernel stacks are small.
     fn drop(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.orphan();
+        }
         let mut next = self.before.take();
         while let Some(mut filter) = next.and_then(Arc::into_inner) {
             next = filter.before.take();
@@ -157,7 +182,9 @@ pub fn check(current: &CurrentTask, nr: u64, args: &[u64; 6]) -> Verdict {
     let Some(filter) = filter else { return strict(current, nr) };
     let rip = current.ctx().rip;
     let data = Data { nr: nr as i32, arch: ARCH, instruction_pointer: rip, args: *args };
-    let (answer, log) = filter.evaluate(&data);
+    let (answer, whose) = filter.evaluate(&data);
+    let log = whose.is_some_and(|filter| filter.log);
+    let listener = whose.and_then(|filter| filter.listener.clone());
     drop(filter);
     let value = (answer & p::SECCOMP_RET_DATA) as u16;
     match answer & p::SECCOMP_RET_ACTION_FULL {
@@ -187,8 +214,10 @@ pub fn check(current: &CurrentTask, nr: u64, args: &[u64; 6]) -> Verdict {
             signal::force(current.task(), sigsys(nr, rip, value));
             Verdict::Skip(None)
         }
-        // There are no listeners.
-        p::SECCOMP_RET_USER_NOTIF => Verdict::Skip(Some(Errno::ENOSYS)),
+        p::SECCOMP_RET_USER_NOTIF => match listener {
+            Some(listener) => listener.ask(current, data),
+            None => Verdict::Skip(Some(Errno::ENOSYS)),
+        },
         action => {
             report(current, nr, "killed");
             die(current, action == p::SECCOMP_RET_KILL_THREAD, c::SIGSYS);
@@ -251,19 +280,23 @@ pub fn set_strict(task: &Task) -> Result<()> {
 /// Installs a program on top of the task's filters. Its caller has checked the right to.
 ///
 /// # Errors
-/// EINVAL in strict mode; ENOMEM where the filters together are too long.
-pub fn install(task: &Task, program: Program, log: bool) -> Result<()> {
+/// EINVAL in strict mode; EBUSY where there is a listener and one of those before has one too; ENOMEM where the
+/// filters together are too long.
+pub fn install(task: &Task, program: Program, log: bool, listener: Option<Arc<Listener>>) -> Result<()> {
     let _guard = task.group.filters.lock();
-    add(task, program, log)
+    add(task, program, log, listener)
 }
 
 /// As [`install`], with the lock held that keeps threads from changing each other's at the same time.
-fn add(task: &Task, program: Program, log: bool) -> Result<()> {
+fn add(task: &Task, program: Program, log: bool, listener: Option<Arc<Listener>>) -> Result<()> {
     let before = match &*task.seccomp.lock() {
         Seccomp::Strict => return Err(Errno::EINVAL),
         state => state.filter().cloned(),
     };
-    let filter = Filter::new(program, log, before)?;
+    if listener.is_some() && before.as_ref().is_some_and(|filter| filter.has_listener()) {
+        return Err(Errno::EBUSY);
+    }
+    let filter = Filter::new(program, log, listener, before)?;
     let old = core::mem::replace(&mut *task.seccomp.lock(), Seccomp::Filter(filter));
     drop(old);
     task.set_work(work::SECCOMP);
@@ -275,7 +308,12 @@ fn add(task: &Task, program: Program, log: bool) -> Result<()> {
 ///
 /// # Errors
 /// As [`install`].
-pub fn install_for_all(current: &CurrentTask, program: Program, log: bool) -> Result<Option<u32>> {
+pub fn install_for_all(
+    current: &CurrentTask,
+    program: Program,
+    log: bool,
+    listener: Option<Arc<Listener>>,
+) -> Result<Option<u32>> {
     let _guard = current.group.filters.lock();
     let mine = current.seccomp.lock().clone();
     let tasks = current.group.tasks();
@@ -290,7 +328,7 @@ pub fn install_for_all(current: &CurrentTask, program: Program, log: bool) -> Re
             return Ok(Some(task.tid()));
         }
     }
-    add(current.task(), program, log)?;
+    add(current.task(), program, log, listener)?;
     let new = current.seccomp.lock().clone();
     let no_new_privs = current.cred().no_new_privs;
     for task in tasks.iter().filter(|t| t.tid() != current.tid()) {
@@ -314,7 +352,7 @@ static CONTAINER: Once<Arc<Filter>> = Once::new();
 /// # Errors
 /// ENOMEM: it is too long.
 pub fn set_container(program: Program, log: bool) -> Result<()> {
-    let _ = CONTAINER.set(Filter::new(program, log, None)?);
+    let _ = CONTAINER.set(Filter::new(program, log, None, None)?);
     Ok(())
 }
 
@@ -348,13 +386,21 @@ mod tests {
     #[test]
     fn the_strictest_answer_counts() {
         let data = Data { nr: 0, arch: ARCH, instruction_pointer: 0, args: [0; 6] };
-        let one = Filter::new(answers(p::SECCOMP_RET_ERRNO | 5), false, None).expect("a filter");
-        let two = Filter::new(answers(p::SECCOMP_RET_ERRNO | 6), true, Some(one.clone())).expect("a filter");
-        assert_eq!(two.evaluate(&data), (p::SECCOMP_RET_ERRNO | 6, true));
-        let three = Filter::new(answers(p::SECCOMP_RET_ALLOW), false, Some(two.clone())).expect("a filter");
-        assert_eq!(three.evaluate(&data), (p::SECCOMP_RET_ERRNO | 6, true));
-        let four = Filter::new(answers(p::SECCOMP_RET_KILL_PROCESS), false, Some(three)).expect("a filter");
-        let five = Filter::new(answers(p::SECCOMP_RET_KILL_THREAD), false, Some(four)).expect("a filter");
+        let one = Filter::new(answers(p::SECCOMP_RET_ERRNO | 5), false, None, None).expect("a filter");
+        let two =
+            Filter::new(answers(p::SECCOMP_RET_ERRNO | 6), true, None, Some(one.clone())).expect("a filter");
+        let said = |filter: &Filter| {
+            let (answer, whose) = filter.evaluate(&data);
+            (answer, whose.is_some_and(|filter| filter.log))
+        };
+        assert_eq!(said(&two), (p::SECCOMP_RET_ERRNO | 6, true));
+        let three =
+            Filter::new(answers(p::SECCOMP_RET_ALLOW), false, None, Some(two.clone())).expect("a filter");
+        assert_eq!(said(&three), (p::SECCOMP_RET_ERRNO | 6, true));
+        let four =
+            Filter::new(answers(p::SECCOMP_RET_KILL_PROCESS), false, None, Some(three)).expect("a filter");
+        let five =
+            Filter::new(answers(p::SECCOMP_RET_KILL_THREAD), false, None, Some(four)).expect("a filter");
         assert_eq!(five.evaluate(&data).0, p::SECCOMP_RET_KILL_PROCESS);
         assert!(five.descends_from(&one) && !one.descends_from(&five));
         assert_eq!((five.depth, five.path), (5, 5 * (5 + PENALTY)));
@@ -364,7 +410,7 @@ mod tests {
     fn chains_are_bounded_and_end_one_by_one() {
         let mut top = None;
         let mut count = 0;
-        while let Ok(filter) = Filter::new(answers(p::SECCOMP_RET_ALLOW), false, top.clone()) {
+        while let Ok(filter) = Filter::new(answers(p::SECCOMP_RET_ALLOW), false, None, top.clone()) {
             assert!(filter.always_allows(39));
             top = Some(filter);
             count += 1;

@@ -2,11 +2,14 @@
 
 use super::Args;
 use crate::errno::{Errno, Result};
+use crate::fs::seccomp_listener;
 use crate::kernel::bpf::{Instruction, MAX_INSTRUCTIONS, Program};
 use crate::kernel::cred::cap;
-use crate::kernel::seccomp;
+use crate::kernel::seccomp::{self, notify::Listener};
 use crate::kernel::task::CurrentTask;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use linux_raw_sys::general as c;
 use linux_raw_sys::ptrace as p;
 use zerocopy::IntoBytes;
 
@@ -28,6 +31,7 @@ pub fn seccomp(task: &CurrentTask, args: &Args) -> Result<u64> {
                 | p::SECCOMP_RET_KILL_THREAD
                 | p::SECCOMP_RET_TRAP
                 | p::SECCOMP_RET_ERRNO
+                | p::SECCOMP_RET_USER_NOTIF
                 | p::SECCOMP_RET_TRACE
                 | p::SECCOMP_RET_LOG
                 | p::SECCOMP_RET_ALLOW => Ok(0),
@@ -50,14 +54,18 @@ pub fn set_strict(task: &CurrentTask) -> Result<u64> {
 /// SECCOMP_SET_MODE_FILTER, and PR_SET_SECCOMP with that mode. `at`: the address of a struct sock_fprog.
 ///
 /// # Errors
-/// EINVAL: the program or a flag is not valid (SECCOMP_FILTER_FLAG_NEW_LISTENER is not there); EACCES without
-/// no_new_privs and CAP_SYS_ADMIN; ESRCH where threads cannot be made alike and the flag asks for it; EFAULT, ENOMEM.
+/// EINVAL: the program or a flag is not valid (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is not there); EACCES without
+/// no_new_privs and CAP_SYS_ADMIN; ESRCH where threads cannot be made alike and the flag asks for it; EBUSY: there is a
+/// listener; EMFILE, EFAULT, ENOMEM.
 pub fn set_filter(task: &CurrentTask, flags: u32, at: u64) -> Result<u64> {
     let known = p::SECCOMP_FILTER_FLAG_TSYNC
         | p::SECCOMP_FILTER_FLAG_LOG
         | p::SECCOMP_FILTER_FLAG_SPEC_ALLOW
+        | p::SECCOMP_FILTER_FLAG_NEW_LISTENER
         | p::SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
-    if flags & !known != 0 {
+    // The result of the call is a thread's number, or the listener's descriptor.
+    let both = p::SECCOMP_FILTER_FLAG_TSYNC | p::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    if flags & !known != 0 || flags & (both | p::SECCOMP_FILTER_FLAG_TSYNC_ESRCH) == both {
         return Err(Errno::EINVAL);
     }
     let [len, code_at]: SockFprog = task.read_obj(at)?;
@@ -75,10 +83,32 @@ pub fn set_filter(task: &CurrentTask, flags: u32, at: u64) -> Result<u64> {
     task.read_bytes(code_at, code.as_mut_bytes())?;
     let program = Program::new(code)?;
     let log = flags & p::SECCOMP_FILTER_FLAG_LOG != 0;
-    if flags & p::SECCOMP_FILTER_FLAG_TSYNC == 0 {
-        return seccomp::install(task.task(), program, log).map(|()| 0);
+    if flags & p::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
+        return install(task, flags, program, log, None);
     }
-    match seccomp::install_for_all(task, program, log)? {
+    let listener = Listener::new();
+    let file = seccomp_listener::new(listener.clone());
+    let fd = task.files().install(file, true, task.rlimit(c::RLIMIT_NOFILE).0)?;
+    match install(task, flags, program, log, Some(listener)) {
+        Ok(_) => Ok(fd as u64),
+        Err(e) => {
+            drop(task.files().close(fd));
+            Err(e)
+        }
+    }
+}
+
+fn install(
+    task: &CurrentTask,
+    flags: u32,
+    program: Program,
+    log: bool,
+    listener: Option<Arc<Listener>>,
+) -> Result<u64> {
+    if flags & p::SECCOMP_FILTER_FLAG_TSYNC == 0 {
+        return seccomp::install(task.task(), program, log, listener).map(|()| 0);
+    }
+    match seccomp::install_for_all(task, program, log, listener)? {
         None => Ok(0),
         Some(_) if flags & p::SECCOMP_FILTER_FLAG_TSYNC_ESRCH != 0 => Err(Errno::ESRCH),
         Some(tid) => Ok(u64::from(tid)),

@@ -361,7 +361,7 @@ table! {
     314 "sched_setattr" Partial Some(sched::sched_setattr), "kept and shown only";
     315 "sched_getattr" Full Some(sched::sched_getattr), "";
     316 "renameat2" Full Some(dir::renameat2), "";
-    317 "seccomp" Partial Some(seccomp::seccomp), "SECCOMP_FILTER_FLAG_NEW_LISTENER is refused";
+    317 "seccomp" Partial Some(seccomp::seccomp), "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is refused";
     318 "getrandom" Full Some(misc::getrandom), "";
     319 "memfd_create" Full Some(open::memfd_create), "";
     320 "kexec_file_load" Refused Some(misc::not_permitted), "";
