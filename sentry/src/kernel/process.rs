@@ -313,8 +313,7 @@ impl ThreadGroup {
     /// Makes it the leader of a new session and process group.
     pub fn set_sid(&self) {
         let mut relations = self.relations.lock();
-        relations.pgid = self.pid;
-        relations.sid = self.pid;
+        (relations.pgid, relations.sid) = (self.pid, self.pid);
     }
 
     /// Where it is in its life.
@@ -489,6 +488,8 @@ impl ThreadGroup {
     pub fn become_zombie(&self) {
         let status = self.exit_status();
         self.adopt_children();
+        self.relations.lock().life = Life::Zombie(status);
+        // Asked after that: a parent that ends meanwhile has handed this on before, or sees that it has ended.
         let parent = self.parent();
         let exit_signal = self.exit_signal.load(Ordering::Relaxed);
         // A parent that ignores SIGCHLD does not wait.
@@ -497,7 +498,6 @@ impl ThreadGroup {
             exit_signal == c::SIGCHLD
                 && (action.handler == signal::SIG_IGN || action.flags & u64::from(c::SA_NOCLDWAIT) != 0)
         });
-        self.relations.lock().life = Life::Zombie(status);
         self.change_queue.wake(Events::all());
         if self.is_init() {
             super::boot::init_ended(status);
@@ -555,13 +555,17 @@ impl ThreadGroup {
                     let _ = signal::send_task(&task, SigInfo::user(signal, 0, self.pid, 0));
                 }
             }
-            if matches!(child.life(), Life::Zombie(_))
-                && let Some(reaper) = &reaper
-            {
-                let _ =
-                    signal::send_group(reaper, SigInfo::child(c::CLD_EXITED as i32, child.pid, 0, 0, 0, 0));
-                reaper.child_queue.wake(Events::IN);
+            let Some(reaper) = &reaper else { continue };
+            match child.life() {
+                Life::Alive => continue,
+                Life::Zombie(_) => {
+                    let info = SigInfo::child(c::CLD_EXITED as i32, child.pid, 0, 0, 0, 0);
+                    let _ = signal::send_group(reaper, info);
+                }
+                // It took itself out of a list while it was in none.
+                Life::Gone => reaper.relations.lock().children.retain(|g| !Arc::ptr_eq(g, &child)),
             }
+            reaper.child_queue.wake(Events::IN);
         }
     }
 
