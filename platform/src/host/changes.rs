@@ -11,6 +11,8 @@ use crate::memory::errno;
 
 /// Bytes of the two times that [`change::TIMES`] sets.
 const TIMES_LEN: usize = 32;
+/// What the opening and closing of a descriptor tells watches.
+pub(super) const OPENING: u32 = libc::IN_OPEN | libc::IN_CLOSE;
 /// An owner or group that stays.
 const KEEP: u32 = u32::MAX;
 
@@ -19,13 +21,13 @@ fn done(result: libc::c_int) -> Result<i64, i32> {
 }
 
 /// A directory beneath the donated one, and a name in it.
-struct Place {
-    dir: OwnedFd,
-    name: CString,
+pub(super) struct Place {
+    pub(super) dir: OwnedFd,
+    pub(super) name: CString,
 }
 
 impl Place {
-    fn of(root: &Directory, path: &[u8]) -> Result<Self, i32> {
+    pub(super) fn of(root: &Directory, path: &[u8]) -> Result<Self, i32> {
         if !root.directory {
             return Err(libc::ENOTDIR);
         }
@@ -130,19 +132,48 @@ impl Files {
                     ) as libc::c_int
                 })
             }
-            change::MODE => {
+            // The descriptor that the change needs is the VMM's own affair: watches do not tell of its opening.
+            change::MODE => self.notify.without(OPENING, path, || {
                 let fd = self.open_for_change(root, path, libc::O_RDONLY)?;
                 // SAFETY: takes numbers.
-                done(unsafe { libc::fchmod(fd.as_raw_fd(), (first & 0o7777) as libc::mode_t) })
+                let changed = done(unsafe { libc::fchmod(fd.as_raw_fd(), (first & 0o7777) as libc::mode_t) });
+                drop(fd);
+                changed
+            }),
+            change::OWNER if !other.is_empty() => {
+                self.notify.without(libc::IN_ATTRIB, path, || set_owner(&named(root, path)?, first, second))
             }
             change::OWNER => set_owner(&named(root, path)?, first, second),
-            change::SIZE => {
+            change::SIZE => self.notify.without(OPENING, path, || {
                 let fd = self.open_for_change(root, path, libc::O_WRONLY)?;
                 truncate(&fd, first)
+            }),
+            change::MAKE_NODE => {
+                let at = Place::of(root, path)?;
+                let mode = first as libc::mode_t & (libc::S_IFMT | 0o7777);
+                if !matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFIFO | libc::S_IFSOCK) {
+                    return Err(libc::EPERM);
+                }
+                // SAFETY: the name is NUL-terminated.
+                done(unsafe { libc::mknodat(at.dir.as_raw_fd(), at.name.as_ptr(), mode, 0) })
             }
             change::TIMES => set_times(&named(root, path)?, other),
             _ => Err(libc::EINVAL),
         }
+    }
+
+    /// Gives an open file a name.
+    pub fn link(&self, handle: u64, root: u64, path: &[u8]) -> Result<i64, i32> {
+        let root = self.root(root)?;
+        if !root.writable {
+            return Err(libc::EROFS);
+        }
+        let at = Place::of(root, path)?;
+        self.with_handle(handle, |fd, _| {
+            let (file, dir) = (fd.as_raw_fd(), at.dir.as_raw_fd());
+            // SAFETY: the names are NUL-terminated; the empty one names the descriptor.
+            done(unsafe { libc::linkat(file, c"".as_ptr(), dir, at.name.as_ptr(), libc::AT_EMPTY_PATH) })
+        })
     }
 
     /// Sets the length of an open file.

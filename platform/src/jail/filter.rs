@@ -98,6 +98,10 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_statx,             // the same
     libc::SYS_readlinkat,        // the same
     libc::SYS_getdents64,        // the same
+    libc::SYS_inotify_init1,     // watches on them, made when the first is asked for
+    libc::SYS_inotify_add_watch, // the same; takes a path only
+    libc::SYS_inotify_rm_watch,  // the same
+    libc::SYS_fchdir,            // to the directory of what is watched, and back to the empty root
     libc::SYS_fgetxattr,         // the same
     libc::SYS_ftruncate,         // the same
     libc::SYS_fsync,             // the same
@@ -149,6 +153,10 @@ fn allowed(kvm: bool, writes: bool) -> Result<BpfProgram, Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|&nr| (nr, Vec::new())).collect();
     if writes {
         rules.extend(WRITES.iter().map(|&nr| (nr, Vec::new())));
+        // Never devices.
+        let kinds = [libc::S_IFREG, libc::S_IFIFO, libc::S_IFSOCK];
+        let kinds = kinds.iter().map(|&kind| masked(2, libc::S_IFMT.into(), kind.into()));
+        rules.insert(libc::SYS_mknodat, kinds.collect::<Result<_, _>>()?);
     }
     let mut requests = requests();
     if kvm {

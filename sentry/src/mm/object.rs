@@ -34,6 +34,20 @@ pub trait Mappable: Send + Sync {
         None
     }
 
+    /// Whether a page is asked for with `write` before the first store through a shared mapping, each time that it is
+    /// mapped anew. Elsewhere pages that are read may be mapped for writing at once.
+    fn tracks_writes(&self) -> bool {
+        false
+    }
+
+    /// Writes what was stored to these pages to where the object is kept; with `disk` until it is safe there.
+    ///
+    /// # Errors
+    /// ENOSPC, EIO.
+    fn write_back(&self, _pages: Range<u64>, _disk: bool) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether it is memory without a file behind it.
     fn anonymous(&self) -> bool {
         false

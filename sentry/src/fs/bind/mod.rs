@@ -1,39 +1,49 @@
 //! A donated host directory or file that is shared both ways (a bind mount).
 //!
 //! Nothing is kept for long: others change it too. Attributes are asked of the host again after a short while;
-//! reads and writes go to the host; a mapping shows the pages as they were when they were first touched.
+//! reads and writes go to the host. Mappings show pages of the sandbox: see [`pages`].
 
+mod file;
+pub mod pages;
+pub mod watch;
+
+use self::file::HostFile;
 use super::hostfs::join;
 use crate::errno::{Errno, Result};
 use crate::host::files::{self, Handle};
-use crate::mm::frames::FrameRef;
-use crate::mm::io::{Sink, Source};
-use crate::mm::object::{Mappable, Mappings, ObjectName};
-use crate::sync::{Mutex, SpinLock};
+use crate::sync::SpinLock;
 use crate::time;
 use crate::vfs::dentry::Dentry;
-use crate::vfs::file::{DirSink, FileOps, OpenFile, OpenRequest};
+use crate::vfs::file::{FileOps, OpenRequest};
 use crate::vfs::inode::{
     Attr, Create, Inode, InodeExtra, Owner, PlainFs, S_IFMT, SetAttr, Stat, SuperBlock, Time, anonymous_dev,
 };
 use abi::hostcall::{FileStat, change};
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use linux_raw_sys::general as c;
-use smallvec::SmallVec;
 
 const PAGE: usize = abi::PAGE_SIZE as usize;
 /// How long attributes are believed, ns.
 const BELIEVE: u64 = 10_000_000;
 /// Pages moved by one read.
 const WINDOW: usize = 64;
+/// Flag of the host call that opens: truncate.
+const TRUNCATE: u64 = 1 << 10;
 
 struct Known {
     stat: FileStat,
     at: u64,
+    /// [`CHANGES`] then.
+    changes: u64,
+}
+
+impl Known {
+    fn new(stat: FileStat) -> Self {
+        Self { stat, at: time::monotonic_ns(), changes: CHANGES.load(Ordering::Relaxed) }
+    }
 }
 
 /// Where a file stands: its directory and its name there; `None` for the donated file itself.
@@ -54,6 +64,9 @@ pub struct HostNode {
     extra: InodeExtra,
 }
 
+/// Makes all attributes that are known be asked for again: somebody changed something.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+
 impl HostNode {
     fn new(root: u64, dev: u64, place: Place, stat: FileStat) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
@@ -62,7 +75,7 @@ impl HostNode {
             dev,
             place: SpinLock::new(place),
             kind: stat.mode & S_IFMT,
-            known: SpinLock::new(Known { stat, at: time::monotonic_ns() }),
+            known: SpinLock::new(Known::new(stat)),
             gone: AtomicBool::new(false),
             opened: SpinLock::new(Weak::new()),
             extra: InodeExtra::new(),
@@ -81,6 +94,15 @@ impl HostNode {
         names.join(&b'/')
     }
 
+    /// Its path by the name that a dentry has: it may be one of several.
+    fn path_as(&self, dentry: &Dentry) -> Vec<u8> {
+        let (parent, name) = dentry.place();
+        match parent.as_ref().and_then(|p| p.inode().as_any().downcast_ref::<HostNode>()) {
+            Some(dir) if !dentry.is_unlinked() => dir.path_of(&name),
+            _ => self.path(),
+        }
+    }
+
     /// A path of an entry of this directory.
     fn path_of(&self, name: &[u8]) -> Vec<u8> {
         join(&self.path(), name)
@@ -93,15 +115,23 @@ impl HostNode {
     }
 
     fn change(&self, path: &[u8], other: &[u8], operation: u64, first: u64, second: u64) -> Result<()> {
-        files::change(self.root, path, other, operation, first, second)
+        let result = files::change(self.root, path, other, operation, first, second);
+        watch::nudge();
+        result
+    }
+
+    fn make_node(&self, path: &[u8], kind: u32, owner: &Owner) -> Result<()> {
+        self.change(path, b"", change::MAKE_NODE, (kind | owner.mode).into(), 0)
     }
 
     fn fresh(&self) -> bool {
-        time::monotonic_ns().saturating_sub(self.known.lock().at) < BELIEVE
+        let known = self.known.lock();
+        time::monotonic_ns().saturating_sub(known.at) < BELIEVE
+            && known.changes == CHANGES.load(Ordering::Relaxed)
     }
 
     fn learn(&self, stat: FileStat) {
-        *self.known.lock() = Known { stat, at: time::monotonic_ns() };
+        *self.known.lock() = Known::new(stat);
     }
 
     fn refresh(&self) -> Result<FileStat> {
@@ -113,6 +143,13 @@ impl HostNode {
             }
         }
         Ok(self.known.lock().stat)
+    }
+
+    /// Its length has changed.
+    fn cut(&self) -> Result<()> {
+        let stat = self.known.lock().stat;
+        self.forget();
+        pages::find(|| Ok(pages::key(&stat))).map_or(Ok(()), |pages| pages.refresh())
     }
 
     fn forget(&self) {
@@ -209,15 +246,24 @@ impl Inode for HostNode {
         Some(&self.extra)
     }
 
-    fn still_valid(&self, _parent: &dyn Inode, _name: &[u8]) -> bool {
+    fn still_valid(&self, parent: &dyn Inode, name: &[u8]) -> bool {
         if self.fresh() {
             return true;
         }
-        let Ok(now) = files::stat_at(self.root, &self.path()) else { return false };
+        // By this name: the file may have others.
+        let parent = parent.as_any().downcast_ref::<HostNode>();
+        let path = parent.map_or_else(|| self.path(), |parent| parent.path_of(name));
+        let Ok(now) = files::stat_at(self.root, &path) else { return false };
         let old = self.known.lock().stat;
         let same = now.ino == old.ino && now.dev == old.dev && now.mode & S_IFMT == self.kind;
         if same {
             self.learn(now);
+            // That name is good; the one that it was known by may be gone.
+            if let Some(dir) = parent.and_then(|parent| parent.me.upgrade()) {
+                self.gone.store(false, Ordering::Relaxed);
+                let old = self.place.lock().replace((dir, name.to_vec()));
+                drop(old);
+            }
         }
         same
     }
@@ -228,11 +274,9 @@ impl Inode for HostNode {
     }
 
     fn create(&self, name: &[u8], what: Create<'_>, owner: &Owner) -> Result<Arc<dyn Inode>> {
-        /// Write, create, exclusively.
-        const FLAGS: u64 = 1 | 1 << 8 | 1 << 9;
         let path = self.path_of(name);
         match what {
-            Create::File => drop(Handle::open(self.root, &path, FLAGS, owner.mode.into())?),
+            Create::File => self.make_node(&path, c::S_IFREG, owner)?,
             Create::Dir => self.change(&path, b"", change::MAKE_DIRECTORY, owner.mode.into(), 0)?,
             Create::Symlink(target) => self.change(&path, target, change::MAKE_SYMLINK, 0, 0)?,
             // Devices, fifos and sockets of the container have no meaning for the host.
@@ -241,7 +285,7 @@ impl Inode for HostNode {
         self.forget();
         let mut stat = files::stat_at(self.root, &path)?;
         if (stat.uid, stat.gid) != (owner.uid, owner.gid) {
-            self.change(&path, b"", change::OWNER, owner.uid.into(), owner.gid.into())?;
+            self.change(&path, b"new", change::OWNER, owner.uid.into(), owner.gid.into())?;
             stat = files::stat_at(self.root, &path)?;
         }
         Ok(self.entry(name, stat)?)
@@ -318,7 +362,13 @@ impl Inode for HostNode {
             (false, true) => 1,
             _ => 0,
         };
-        let handle = Handle::open(self.root, &self.path(), mode, 0)?;
+        // As a part of the open, as watches see it.
+        let cut = request.flags & c::O_TRUNC != 0 && self.kind == c::S_IFREG && self.refresh()?.size != 0;
+        let path = self.path_as(&request.path.dentry);
+        let handle = Handle::open(self.root, &path, if cut { mode | TRUNCATE } else { mode }, 0)?;
+        if cut {
+            self.cut()?;
+        }
         let file = Arc::new(HostFile::new(self.clone(), handle));
         *self.opened.lock() = Arc::downgrade(&file);
         Ok(file)
@@ -329,12 +379,22 @@ impl Inode for HostNode {
             return Ok(());
         }
         self.change(&self.path(), b"", change::SIZE, size, 0)?;
-        self.forget();
+        self.cut()?;
         Ok(())
     }
 
     fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        files::get_xattr(self.root, &self.path(), name)
+        let value = files::get_xattr(self.root, &self.path(), name);
+        watch::nudge();
+        value
+    }
+
+    fn watch(&self, mask: u32) -> Result<()> {
+        self.me.upgrade().map_or(Err(Errno::ESTALE), |me| watch::add(&me, mask))
+    }
+
+    fn unwatch(&self) {
+        watch::remove(self);
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -343,214 +403,5 @@ impl Inode for HostNode {
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
-    }
-}
-
-/// An open host file.
-struct HostFile {
-    node: Arc<HostNode>,
-    handle: Handle,
-    listing: Mutex<Option<Vec<super::lower::LowerEntry>>>,
-    /// Serialises appends.
-    end: Mutex<()>,
-    pages: SpinLock<BTreeMap<u64, FrameRef>>,
-    mappings: Mappings,
-}
-
-impl HostFile {
-    fn new(node: Arc<HostNode>, handle: Handle) -> Self {
-        Self {
-            node,
-            handle,
-            listing: Mutex::new(None),
-            end: Mutex::new(()),
-            pages: SpinLock::new(BTreeMap::new()),
-            mappings: Mappings::new(),
-        }
-    }
-}
-
-impl FileOps for HostFile {
-    fn read(&self, _file: &OpenFile, sink: &mut dyn Sink, offset: u64) -> Result<usize> {
-        if self.node.kind == c::S_IFDIR {
-            return Err(Errno::EISDIR);
-        }
-        let mut done = 0;
-        while sink.remaining() > 0 {
-            let at = offset.saturating_add(done as u64);
-            // Whole frames are read from the offset itself, so that pages need not be aligned.
-            let pages = sink.remaining().div_ceil(PAGE).min(WINDOW);
-            let frames: Vec<FrameRef> = (0..pages)
-                .map(|_| FrameRef::alloc_uninit())
-                .collect::<Result<_>>()
-                .or_else(|e| if done == 0 { Err(e) } else { Ok(Vec::new()) })?;
-            if frames.is_empty() {
-                break;
-            }
-            let got = match self.handle.read_frames(at, &frames) {
-                Ok(n) => n,
-                Err(e) if done == 0 => return Err(e),
-                Err(_) => break,
-            };
-            let mut left = got.min(sink.remaining());
-            for frame in &frames {
-                let n = left.min(PAGE);
-                if n == 0 {
-                    break;
-                }
-                match sink.put_frame(frame, 0, n) {
-                    Ok(put) => {
-                        done += put;
-                        left -= put;
-                        if put < n {
-                            return Ok(done);
-                        }
-                    }
-                    Err(e) if done == 0 => return Err(e),
-                    Err(_) => return Ok(done),
-                }
-            }
-            if got < frames.len() * PAGE {
-                break;
-            }
-        }
-        Ok(done)
-    }
-
-    fn write(&self, _file: &OpenFile, source: &mut dyn Source, offset: u64) -> Result<usize> {
-        let mut buf = alloc::vec![0; source.remaining().min(64 << 10)];
-        let mut done = 0;
-        while source.remaining() > 0 {
-            let step = source.take(&mut buf).and_then(|n| {
-                let data = buf.get(..n).unwrap_or_default();
-                Ok((n, self.handle.write(offset.saturating_add(done as u64), data)?))
-            });
-            match step {
-                Ok((n, wrote)) => {
-                    done += wrote;
-                    if n == 0 || wrote < n {
-                        break;
-                    }
-                }
-                Err(e) if done == 0 => return Err(e),
-                Err(_) => break,
-            }
-        }
-        self.node.forget();
-        Ok(done)
-    }
-
-    fn append(&self, file: &OpenFile, source: &mut dyn Source) -> Result<(usize, u64)> {
-        let _end = self.end.lock();
-        let at = self.handle.stat()?.size;
-        let done = self.write(file, source, at)?;
-        Ok((done, at + done as u64))
-    }
-
-    fn can_epoll(&self) -> bool {
-        false
-    }
-
-    fn can_seek(&self) -> bool {
-        true
-    }
-
-    fn size(&self) -> u64 {
-        if self.node.kind == c::S_IFDIR {
-            return i64::MAX as u64;
-        }
-        self.handle.stat().map_or(0, |s| s.size)
-    }
-
-    fn readdir(&self, file: &OpenFile, position: u64, sink: &mut dyn DirSink) -> Result<()> {
-        if self.node.kind != c::S_IFDIR {
-            return Err(Errno::ENOTDIR);
-        }
-        let mut listing = self.listing.lock();
-        if position == 0 || listing.is_none() {
-            let mut entries = self.handle.list()?;
-            entries.sort_by(|a, b| a.name.cmp(&b.name));
-            *listing = Some(entries);
-        }
-        let ino = self.node.known.lock().stat.ino;
-        let up = file.path.up().and_then(|p| p.inode().stat().ok()).map_or(ino, |s| s.ino);
-        let dots: [(&[u8], u64); 2] = [(b".", ino), (b"..", up)];
-        let entries = listing.iter().flatten().map(|e| (e.name.as_slice(), e.ino, e.kind));
-        let all = dots.into_iter().map(|(name, ino)| (name, ino, c::DT_DIR as u8)).chain(entries);
-        for (at, (name, ino, kind)) in (0u64..).zip(all) {
-            if at >= position && !sink.entry(name, ino, kind, at + 1) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn fsync(&self, _file: &OpenFile) -> Result<()> {
-        self.handle.sync()
-    }
-
-    fn truncate(&self, _file: &OpenFile, size: u64) -> Result<()> {
-        self.handle.truncate(size)?;
-        self.node.forget();
-        Ok(())
-    }
-
-    fn mappable(&self, file: &OpenFile, shared: bool, write: bool) -> Result<Arc<dyn Mappable>> {
-        if shared && write {
-            return Err(Errno::ENODEV);
-        }
-        // The pages belong to this description.
-        let _ = file;
-        let handle = Handle::open(self.node.root, &self.node.path(), 0, 0)?;
-        Ok(Arc::new(HostFile::new(self.node.clone(), handle)))
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
-}
-
-impl Mappable for HostFile {
-    fn frame(&self, index: u64, _write: bool) -> Result<FrameRef> {
-        if let Some(frame) = self.pages.lock().get(&index) {
-            return Ok(frame.clone());
-        }
-        let size = self.handle.stat()?.size;
-        let last = size.div_ceil(PAGE as u64);
-        if index >= last {
-            return Err(Errno::EFAULT);
-        }
-        let count = (last - index).min(WINDOW as u64);
-        let frames: Vec<FrameRef> = (0..count).map(|_| FrameRef::alloc_zeroed()).collect::<Result<_>>()?;
-        self.handle.read_frames(index * PAGE as u64, &frames)?;
-        let mut pages = self.pages.lock();
-        for (at, frame) in (index..).zip(frames) {
-            pages.entry(at).or_insert(frame);
-        }
-        pages.get(&index).cloned().ok_or(Errno::EIO)
-    }
-
-    fn frames_present(&self, index: u64, max: usize) -> SmallVec<[FrameRef; 16]> {
-        let pages = self.pages.lock();
-        let mut out = SmallVec::new();
-        for (next, (at, frame)) in (index..).zip(pages.range(index..)).take(max) {
-            if *at != next {
-                break;
-            }
-            out.push(frame.clone());
-        }
-        out
-    }
-
-    fn mappings(&self) -> &Mappings {
-        &self.mappings
-    }
-
-    fn describe(&self) -> ObjectName {
-        ObjectName { path: Vec::new(), dev: self.node.dev, ino: self.node.known.lock().stat.ino }
     }
 }
