@@ -438,6 +438,22 @@ host_calls! {
         /// Number of the control command.
         command,
     }
+    /// Changes attributes of an open file, which must lie beneath a directory that was donated for writing: `-EROFS`.
+    /// Returns 0.
+    FileSetAttr = 51 {
+        /// The handle.
+        handle,
+        /// [`change::MODE`], [`change::OWNER`] or [`change::TIMES`].
+        operation,
+        /// The mode; the owner; seconds of the access time.
+        first,
+        /// The group; nanoseconds of the access time.
+        second,
+        /// Seconds of the modification time.
+        third,
+        /// Nanoseconds of the modification time.
+        fourth,
+    }
     /// Answers a control command, or tells of an event: serialised [`Reply`](crate::control::Reply). Returns 0.
     ControlReply = 49 {
         /// Where it lies.
@@ -461,7 +477,7 @@ pub mod change {
     pub const REMOVE_DIRECTORY: u64 = 4;
     /// renameat2(2); second text: the new path; first: RENAME_NOREPLACE, RENAME_EXCHANGE.
     pub const RENAME: u64 = 5;
-    /// fchmod(2) of a regular file or directory; first: the mode.
+    /// fchmodat2(2), or fchmod(2) of a regular file or directory where the host has none; first: the mode.
     pub const MODE: u64 = 6;
     /// fchownat(2); first: owner, second: group; 2^32 - 1 for one that stays. With a second text that is not empty it
     /// belongs to the making of the file, and watches do not tell of it.

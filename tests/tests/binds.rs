@@ -219,3 +219,9 @@ sqlite3 db 'select count(*) from t' 2>/dev/null; md5sum m"#;
         assert_eq!(read(work.path()), read(shared.path()), "on {platform}");
     }
 }
+
+/// Files that have no name yet or no longer, fifos and sockets.
+#[test]
+fn nameless_files_fifos_and_sockets() {
+    program_in_shared("nameless", &[], |_| {});
+}

@@ -41,6 +41,8 @@ struct Handle {
     fd: OwnedFd,
     directory: bool,
     writable: bool,
+    /// Beneath a directory that was donated for writing.
+    changeable: bool,
 }
 
 /// Donated directories and the handles opened beneath them.
@@ -77,6 +79,16 @@ impl Files {
     ) -> Result<R, i32> {
         let handle = self.handle(handle)?;
         f(&handle.fd, handle.writable)
+    }
+
+    /// As [`Files::with_handle`], to change what the handle names.
+    pub(super) fn to_change<R>(
+        &self,
+        handle: u64,
+        f: impl FnOnce(&OwnedFd) -> Result<R, i32>,
+    ) -> Result<R, i32> {
+        let handle = self.handle(handle)?;
+        if handle.changeable { f(&handle.fd) } else { Err(libc::EROFS) }
     }
 
     /// A regular file or directory, to change it.
@@ -145,7 +157,8 @@ impl Files {
         if !directory && kind != libc::S_IFREG {
             return Err(libc::EACCES);
         }
-        self.insert(Handle { fd, directory, writable: access != libc::O_RDONLY })
+        let (writable, changeable) = (access != libc::O_RDONLY, root.writable);
+        self.insert(Handle { fd, directory, writable, changeable })
     }
 
     fn insert(&self, handle: Handle) -> Result<i64, i32> {

@@ -3,7 +3,7 @@
 //! A host call is a request of code that may be hostile. Its block is copied once before it is looked at, every
 //! argument is checked, and no call blocks for long.
 
-mod changes;
+pub(crate) mod changes;
 pub mod control;
 pub mod files;
 mod input;
@@ -274,6 +274,10 @@ impl HostServices {
                     self.streams.look_again();
                 }
                 self.store_bytes(call.buf_gpa, call.buf_len, &events)
+            }
+            Request::FileSetAttr(call) => {
+                let values = [call.first, call.second, call.third, call.fourth];
+                self.files.set_attr(call.handle, call.operation, values)
             }
             Request::FileLink(call) => {
                 let path = self.path(call.path_gpa, call.path_len)?;

@@ -8,6 +8,7 @@ use seccompiler::{
 };
 
 use crate::Error;
+use crate::host::changes::SYS_FCHMODAT2;
 
 /// ioctl(2) direction bits.
 const WRITE: u32 = 1 << 30;
@@ -77,6 +78,7 @@ const WRITES: &[libc::c_long] = &[
     libc::SYS_linkat,
     libc::SYS_renameat2,
     libc::SYS_fchmod,
+    SYS_FCHMODAT2,
     libc::SYS_fchownat,
     libc::SYS_utimensat,
 ];

@@ -7,9 +7,9 @@ use crate::mm::frames::FrameRef;
 use crate::mm::frames::page::KernelPage;
 use crate::sync::Mutex;
 use abi::hostcall::{
-    DirEntryHead, FileChange, FileClose, FileEvents, FileGetXattr, FileListAt, FileOpen, FileRead,
-    FileReadAt, FileReadDir, FileReadlink, FileStat, FileStatAt, FileStatHandle, FileSync, FileTruncate,
-    FileUnwatch, FileWatch, FileWrite, GpaRange, MAX_PATH, MAX_RANGES, MAX_TRANSFER, Random,
+    DirEntryHead, FileChange, FileClose, FileEvents, FileGetXattr, FileLink, FileListAt, FileOpen, FileRead,
+    FileReadAt, FileReadDir, FileReadlink, FileSetAttr, FileStat, FileStatAt, FileStatHandle, FileSync,
+    FileTruncate, FileUnwatch, FileWatch, FileWrite, GpaRange, MAX_PATH, MAX_RANGES, MAX_TRANSFER, Random,
 };
 use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
 use alloc::boxed::Box;
@@ -270,7 +270,34 @@ impl Handle {
 
     /// Whether it was opened for reading and writing.
     pub fn writes(&self) -> bool {
-        self.flags & KEPT_FLAGS == 2
+        self.allows(2)
+    }
+
+    /// Whether it can be used where the file was to be opened to read (0), write (1) or both (2).
+    pub fn allows(&self, mode: u64) -> bool {
+        let own = self.flags & KEPT_FLAGS;
+        own == 2 || own == mode
+    }
+
+    /// Gives the file a name beneath a donated directory.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn link(&self, root: u64, path: &[u8]) -> Result<()> {
+        let page = KernelPage::alloc()?;
+        put_path(&page, path)?;
+        let path_len = path.len() as u64;
+        super::call(&FileLink { handle: self.number()?, root, path_gpa: page.gpa(), path_len }).map(drop)
+    }
+
+    /// Changes attributes: [`abi::hostcall::FileSetAttr`] says what the values are.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn set_attr(&self, operation: u64, values: [u64; 4]) -> Result<()> {
+        let [first, second, third, fourth] = values;
+        let handle = self.number()?;
+        super::call(&FileSetAttr { handle, operation, first, second, third, fourth }).map(drop)
     }
 
     /// Metadata.

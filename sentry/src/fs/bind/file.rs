@@ -18,7 +18,7 @@ use linux_raw_sys::general as c;
 /// An open host file.
 pub(super) struct HostFile {
     node: Arc<HostNode>,
-    pub(super) handle: Arc<Handle>,
+    handle: Arc<Handle>,
     /// Device and inode number on the host, once they were asked for.
     key: Once<Key>,
     listing: Mutex<Option<Vec<LowerEntry>>>,
@@ -27,14 +27,8 @@ pub(super) struct HostFile {
 }
 
 impl HostFile {
-    pub(super) fn new(node: Arc<HostNode>, handle: Handle) -> Self {
-        Self {
-            node,
-            handle: Arc::new(handle),
-            key: Once::new(),
-            listing: Mutex::new(None),
-            end: Mutex::new(()),
-        }
+    pub(super) fn new(node: Arc<HostNode>, handle: Arc<Handle>) -> Self {
+        Self { node, handle, key: Once::new(), listing: Mutex::new(None), end: Mutex::new(()) }
     }
 
     /// The file's pages, where it is mapped.

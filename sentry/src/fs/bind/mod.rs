@@ -3,6 +3,7 @@
 //! Nothing is kept for long: others change it too. Attributes are asked of the host again after a short while;
 //! reads and writes go to the host. Mappings show pages of the sandbox: see [`pages`].
 
+mod fifo;
 mod file;
 pub mod pages;
 pub mod watch;
@@ -30,6 +31,8 @@ const PAGE: usize = abi::PAGE_SIZE as usize;
 const BELIEVE: u64 = 10_000_000;
 /// Pages moved by one read.
 const WINDOW: usize = 64;
+/// Flag of the host call that opens: a file without a name.
+const NAMELESS: u64 = 1 << 11;
 /// Flag of the host call that opens: truncate.
 const TRUNCATE: u64 = 1 << 10;
 
@@ -59,8 +62,10 @@ pub struct HostNode {
     known: SpinLock<Known>,
     /// It was removed: only its open descriptions reach it.
     gone: AtomicBool,
-    /// One of those.
-    opened: SpinLock<Weak<HostFile>>,
+    /// What one of those works with.
+    opened: SpinLock<Weak<Handle>>,
+    /// Of a file that was made without a name, until it is opened.
+    nameless: SpinLock<Option<Arc<Handle>>>,
     extra: InodeExtra,
 }
 
@@ -78,6 +83,7 @@ impl HostNode {
             known: SpinLock::new(Known::new(stat)),
             gone: AtomicBool::new(false),
             opened: SpinLock::new(Weak::new()),
+            nameless: SpinLock::new(None),
             extra: InodeExtra::new(),
         })
     }
@@ -138,11 +144,20 @@ impl HostNode {
         if !self.fresh() {
             if !self.gone.load(Ordering::Relaxed) {
                 self.learn(files::stat_at(self.root, &self.path())?);
-            } else if let Some(file) = self.opened.lock().upgrade() {
-                self.learn(file.handle.stat()?);
+            } else if let Some(handle) = self.held() {
+                self.learn(handle.stat()?);
             }
         }
         Ok(self.known.lock().stat)
+    }
+
+    /// What reaches it where it has no name.
+    fn held(&self) -> Option<Arc<Handle>> {
+        if !self.gone.load(Ordering::Relaxed) {
+            return None;
+        }
+        let nameless = self.nameless.lock().clone();
+        nameless.or_else(|| self.opened.lock().upgrade())
     }
 
     /// Its length has changed.
@@ -221,25 +236,30 @@ impl Inode for HostNode {
     }
 
     fn set_attr(&self, change: &SetAttr) -> Result<()> {
-        let path = self.path();
+        let (path, held) = (self.path(), self.held());
+        let set = |operation: u64, values: [u64; 4]| match &held {
+            Some(handle) => handle.set_attr(operation, values),
+            None if operation == change::TIMES => {
+                self.change(&path, values.map(u64::to_le_bytes).as_flattened(), operation, 0, 0)
+            }
+            None => self.change(&path, b"", operation, values[0], values[1]),
+        };
         if change.uid.is_some() || change.gid.is_some() {
             let id = |id: Option<u32>| u64::from(id.unwrap_or(u32::MAX));
-            self.change(&path, b"", change::OWNER, id(change.uid), id(change.gid))?;
+            set(change::OWNER, [id(change.uid), id(change.gid), 0, 0])?;
         }
         if let Some(mode) = change.mode {
-            self.change(&path, b"", change::MODE, mode.into(), 0)?;
+            set(change::MODE, [mode.into(), 0, 0, 0])?;
         }
         if change.atime.is_some() || change.mtime.is_some() {
-            let mut times = [0; 32];
-            for (half, time) in times.as_chunks_mut::<16>().0.iter_mut().zip([change.atime, change.mtime]) {
-                let (sec, nsec) = time.map_or((0, i64::from(c::UTIME_OMIT)), |t| (t.sec, i64::from(t.nsec)));
-                half[..8].copy_from_slice(&sec.to_le_bytes());
-                half[8..].copy_from_slice(&nsec.to_le_bytes());
-            }
-            self.change(&path, &times, change::TIMES, 0, 0)?;
+            let words = |time: Option<Time>| {
+                time.map_or((0, c::UTIME_OMIT.into()), |t| (t.sec as u64, u64::from(t.nsec)))
+            };
+            let (atime, mtime) = (words(change.atime), words(change.mtime));
+            set(change::TIMES, [atime.0, atime.1, mtime.0, mtime.1])?;
         }
-        self.learn(files::stat_at(self.root, &path)?);
-        Ok(())
+        self.forget();
+        self.refresh().map(drop)
     }
 
     fn extra(&self) -> Option<&InodeExtra> {
@@ -279,7 +299,9 @@ impl Inode for HostNode {
             Create::File => self.make_node(&path, c::S_IFREG, owner)?,
             Create::Dir => self.change(&path, b"", change::MAKE_DIRECTORY, owner.mode.into(), 0)?,
             Create::Symlink(target) => self.change(&path, target, change::MAKE_SYMLINK, 0, 0)?,
-            // Devices, fifos and sockets of the container have no meaning for the host.
+            // The other end of both is in the sandbox.
+            Create::Node(kind @ (c::S_IFIFO | c::S_IFSOCK), _) => self.make_node(&path, kind, owner)?,
+            // Devices of the container have no meaning for the host.
             Create::Node(..) => return Err(Errno::EPERM),
         }
         self.forget();
@@ -291,9 +313,30 @@ impl Inode for HostNode {
         Ok(self.entry(name, stat)?)
     }
 
+    fn tmpfile(&self, owner: &Owner) -> Result<Arc<dyn Inode>> {
+        let handle = Handle::open(self.root, &self.path(), 2 | NAMELESS, owner.mode.into())?;
+        let mut stat = handle.stat()?;
+        if (stat.uid, stat.gid) != (owner.uid, owner.gid) {
+            handle.set_attr(change::OWNER, [owner.uid.into(), owner.gid.into(), 0, 0])?;
+            stat = handle.stat()?;
+        }
+        let node = self.entry(b"", stat)?;
+        node.gone.store(true, Ordering::Relaxed);
+        *node.nameless.lock() = Some(Arc::new(handle));
+        Ok(node)
+    }
+
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
         let target = target.as_any().downcast_ref::<HostNode>().ok_or(Errno::EXDEV)?;
-        self.change(&target.path(), &self.path_of(name), change::MAKE_LINK, 0, 0)?;
+        let path = self.path_of(name);
+        if let Some(handle) = target.held() {
+            handle.link(self.root, &path)?;
+            let old = target.place.lock().replace((self.me.upgrade().ok_or(Errno::ESTALE)?, name.to_vec()));
+            target.gone.store(false, Ordering::Relaxed);
+            drop(old);
+        } else {
+            self.change(&target.path(), &path, change::MAKE_LINK, 0, 0)?;
+        }
         self.forget();
         target.forget();
         Ok(())
@@ -355,6 +398,7 @@ impl Inode for HostNode {
         match self.kind {
             c::S_IFREG | c::S_IFDIR => {}
             c::S_IFLNK => return Err(Errno::ELOOP),
+            c::S_IFIFO => return fifo::of(pages::key(&self.refresh()?)).open_fifo(request),
             _ => return Err(Errno::ENXIO),
         }
         let mode = match (request.reads(), request.writes()) {
@@ -364,21 +408,35 @@ impl Inode for HostNode {
         };
         // As a part of the open, as watches see it.
         let cut = request.flags & c::O_TRUNC != 0 && self.kind == c::S_IFREG && self.refresh()?.size != 0;
-        let path = self.path_as(&request.path.dentry);
-        let handle = Handle::open(self.root, &path, if cut { mode | TRUNCATE } else { mode }, 0)?;
-        if cut {
-            self.cut()?;
+        let handle = match self.held().filter(|handle| handle.allows(mode)) {
+            Some(handle) => handle,
+            None => {
+                let path = self.path_as(&request.path.dentry);
+                let flags = if cut { mode | TRUNCATE } else { mode };
+                let handle = Arc::new(Handle::open(self.root, &path, flags, 0)?);
+                if cut {
+                    self.cut()?;
+                }
+                handle
+            }
+        };
+        let old = self.opened.lock().upgrade();
+        if old.is_none_or(|old| !old.writes()) {
+            *self.opened.lock() = Arc::downgrade(&handle);
         }
-        let file = Arc::new(HostFile::new(self.clone(), handle));
-        *self.opened.lock() = Arc::downgrade(&file);
-        Ok(file)
+        let held = self.nameless.lock().take();
+        drop(held);
+        Ok(Arc::new(HostFile::new(self.clone(), handle)))
     }
 
     fn truncate(&self, size: u64) -> Result<()> {
         if size == self.refresh()?.size {
             return Ok(());
         }
-        self.change(&self.path(), b"", change::SIZE, size, 0)?;
+        match self.held().filter(|handle| handle.allows(1)) {
+            Some(handle) => handle.truncate(size)?,
+            None => self.change(&self.path(), b"", change::SIZE, size, 0)?,
+        }
         self.cut()?;
         Ok(())
     }
