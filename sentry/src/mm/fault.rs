@@ -391,13 +391,19 @@ impl Mm {
         let Backing::Object { object, .. } = &vma.backing else { return Err(FaultError::Bus) };
         let tracked = object.tracks_writes();
         let access = rights(vma.prot, shared && (write || !tracked));
-        let access_around = rights(vma.prot, shared && !tracked);
+        let stores = write && tracked;
+        let access_around = rights(vma.prot, shared && (stores || !tracked));
         // Around the fault: pages that the object has at hand.
         let first = (page & !(AROUND * PAGE_SIZE - 1)).max(vma.start);
         let last = ((page & !(AROUND * PAGE_SIZE - 1)) + AROUND * PAGE_SIZE).min(vma.end);
         let index = vma.page_of(page);
-        let before = object.frames_present(vma.page_of(first), ((page - first) / PAGE_SIZE) as usize);
-        let after = object.frames_present(index + 1, ((last - page) / PAGE_SIZE - 1) as usize);
+        let (ahead, behind) = ((page - first) / PAGE_SIZE, (last - page) / PAGE_SIZE - 1);
+        let (before, after) = if stores {
+            (SmallVec::new(), object.frames_to_write(index + 1, behind as usize))
+        } else {
+            let before = object.frames_present(vma.page_of(first), ahead as usize);
+            (before, object.frames_present(index + 1, behind as usize))
+        };
         let _guard = self.tables.lock();
         let around = before
             .into_iter()

@@ -40,6 +40,12 @@ pub trait Mappable: Send + Sync {
         false
     }
 
+    /// Where it [`tracks_writes`](Mappable::tracks_writes) and stores go on from page to page up to `index`: frames
+    /// of pages from there on that may be mapped for writing too, up to `max`. Does not block.
+    fn frames_to_write(&self, _index: u64, _max: usize) -> SmallVec<[FrameRef; 16]> {
+        SmallVec::new()
+    }
+
     /// Writes what was stored to these pages to where the object is kept; with `disk` until it is safe there.
     ///
     /// # Errors

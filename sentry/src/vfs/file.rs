@@ -480,6 +480,10 @@ impl Mappable for FileMapping {
         self.object.tracks_writes()
     }
 
+    fn frames_to_write(&self, index: u64, max: usize) -> SmallVec<[FrameRef; 16]> {
+        self.object.frames_to_write(index, max)
+    }
+
     fn write_back(&self, pages: Range<u64>, disk: bool) -> Result<()> {
         self.object.write_back(pages, disk)
     }

@@ -60,6 +60,20 @@ struct Cache {
     dirty: BTreeMap<u64, Dirty>,
 }
 
+impl Cache {
+    /// Notes what a page is before it is stored to, in `base`; `None` where it is not there. Under the lock of [`Io`]:
+    /// who holds that may change pages that nobody stores to.
+    fn will_be_written(&mut self, index: u64, base: FrameRef) -> Option<FrameRef> {
+        let frame = self.pages.get(&index)?;
+        let dirty = self.dirty.entry(index).or_insert_with(|| {
+            base.copy_from(0, frame, 0, PAGE);
+            Dirty { base, quiet: 0 }
+        });
+        dirty.quiet = 0;
+        Some(frame.clone())
+    }
+}
+
 /// What was known of the file when it was last compared.
 struct Io {
     known: FileStat,
@@ -453,14 +467,7 @@ impl Mappable for HostPages {
         }
         if write {
             let base = FrameRef::alloc_uninit()?;
-            let mut cache = self.cache.lock();
-            let Cache { pages, dirty } = &mut *cache;
-            let frame = pages.get(&index).ok_or(Errno::EIO)?;
-            // Nobody can write to the page yet.
-            dirty.entry(index).or_insert_with(|| {
-                base.copy_from(0, frame, 0, PAGE);
-                Dirty { base, quiet: 0 }
-            });
+            self.cache.lock().will_be_written(index, base).ok_or(Errno::EIO)?;
         }
         at_hand().ok_or(Errno::EIO)
     }
@@ -481,6 +488,19 @@ impl Mappable for HostPages {
 
     fn tracks_writes(&self) -> bool {
         true
+    }
+
+    fn frames_to_write(&self, index: u64, max: usize) -> SmallVec<[FrameRef; 16]> {
+        let mut out = SmallVec::new();
+        // Stores that go on from page to page.
+        let before = index.checked_sub(2).is_some_and(|at| self.cache.lock().dirty.contains_key(&at));
+        let Some(_io) = self.io.try_lock().filter(|_| before) else { return out };
+        for at in (index..).take(max) {
+            let Ok(base) = FrameRef::alloc_uninit() else { break };
+            let Some(frame) = self.cache.lock().will_be_written(at, base) else { break };
+            out.push(frame);
+        }
+        out
     }
 
     fn write_back(&self, pages: Range<u64>, disk: bool) -> Result<()> {
