@@ -228,6 +228,8 @@ pub const EVENT_CONTROL: u64 = 1 << 0;
 pub const EVENT_STREAM: u64 = 1 << 1;
 /// Event bit: the window size of the console changed.
 pub const EVENT_WINCH: u64 = 1 << 2;
+/// Watched host files have events.
+pub const EVENT_FILES: u64 = 1 << 3;
 
 /// Page that the VMM writes and the sentry reads; both sides use atomic accesses.
 ///

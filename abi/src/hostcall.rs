@@ -198,8 +198,9 @@ host_calls! {
         path_gpa,
         /// Its length.
         path_len,
-        /// 0 to read, 1 to write, 2 both; bit 8 create (regular file), bit 9 exclusively, bit 10 truncate. All but
-        /// 0 answer `-EROFS` where the directory was donated read-only.
+        /// 0 to read, 1 to write, 2 both; bit 8 create (regular file), bit 9 exclusively, bit 10 truncate, bit 11 a
+        /// file without a name in the directory that the path names (O_TMPFILE), which may be linked. All but 0 answer
+        /// `-EROFS` where the directory was donated read-only.
         flags,
         /// Mode of a created file.
         mode,
@@ -325,6 +326,44 @@ host_calls! {
         /// Bytes there, at least 512.
         buf_len,
     }
+    /// Watches a file or directory beneath a donated directory for what anybody does to it: inotify_add_watch(2) with
+    /// IN_MASK_ADD. Returns the watch's number, the same for every name of one file. `-ENOTDIR` for a file that was
+    /// donated by itself.
+    FileWatch = 28 {
+        /// Index of the donated directory.
+        root,
+        /// Where the path lies.
+        path_gpa,
+        /// Its length.
+        path_len,
+        /// IN_* bits.
+        mask,
+    }
+    /// Ends a watch. Returns 0.
+    FileUnwatch = 29 {
+        /// Its number.
+        watch,
+    }
+    /// Takes events of watches, as read(2) of inotify(7) gives them. Returns their bytes, 0 where there are none: then
+    /// [`EVENT_FILES`](crate::boot::EVENT_FILES) is raised once when some come.
+    FileEvents = 30 {
+        /// Where they go.
+        buf_gpa,
+        /// Bytes there, at least 512.
+        buf_len,
+    }
+    /// Gives an open file a name, which must lie beneath a directory that was donated for writing: linkat(2) with
+    /// AT_EMPTY_PATH. Returns 0.
+    FileLink = 31 {
+        /// The handle.
+        handle,
+        /// Index of the donated directory.
+        root,
+        /// Where the path lies.
+        path_gpa,
+        /// Its length.
+        path_len,
+    }
     /// Reads from a stream of the container without waiting. Returns the number of bytes, 0 at the end, or
     /// `-EAGAIN`.
     StreamRead = 32 {
@@ -399,6 +438,22 @@ host_calls! {
         /// Number of the control command.
         command,
     }
+    /// Changes attributes of an open file, which must lie beneath a directory that was donated for writing: `-EROFS`.
+    /// Returns 0.
+    FileSetAttr = 51 {
+        /// The handle.
+        handle,
+        /// [`change::MODE`], [`change::OWNER`] or [`change::TIMES`].
+        operation,
+        /// The mode; the owner; seconds of the access time.
+        first,
+        /// The group; nanoseconds of the access time.
+        second,
+        /// Seconds of the modification time.
+        third,
+        /// Nanoseconds of the modification time.
+        fourth,
+    }
     /// Answers a control command, or tells of an event: serialised [`Reply`](crate::control::Reply). Returns 0.
     ControlReply = 49 {
         /// Where it lies.
@@ -422,15 +477,18 @@ pub mod change {
     pub const REMOVE_DIRECTORY: u64 = 4;
     /// renameat2(2); second text: the new path; first: RENAME_NOREPLACE, RENAME_EXCHANGE.
     pub const RENAME: u64 = 5;
-    /// fchmod(2) of a regular file or directory; first: the mode.
+    /// fchmodat2(2), or fchmod(2) of a regular file or directory where the host has none; first: the mode.
     pub const MODE: u64 = 6;
-    /// fchownat(2); first: owner, second: group; 2^32 - 1 for one that stays.
+    /// fchownat(2); first: owner, second: group; 2^32 - 1 for one that stays. With a second text that is not empty it
+    /// belongs to the making of the file, and watches do not tell of it.
     pub const OWNER: u64 = 7;
     /// ftruncate(2) of a regular file; first: bytes.
     pub const SIZE: u64 = 8;
     /// utimensat(2); second text: access and modification time, each seconds and nanoseconds of 8 bytes, little-endian,
     /// with UTIME_NOW and UTIME_OMIT.
     pub const TIMES: u64 = 9;
+    /// mknodat(2); first: permissions and S_IFREG, S_IFIFO or S_IFSOCK.
+    pub const MAKE_NODE: u64 = 10;
 }
 
 /// Metadata of a host file: what statx(2) gives.

@@ -11,6 +11,10 @@ use crate::memory::errno;
 
 /// Bytes of the two times that [`change::TIMES`] sets.
 const TIMES_LEN: usize = 32;
+/// fchmodat2(2), which came with Linux 6.6.
+pub(crate) const SYS_FCHMODAT2: libc::c_long = 452;
+/// What the opening and closing of a descriptor tells watches.
+pub(super) const OPENING: u32 = libc::IN_OPEN | libc::IN_CLOSE;
 /// An owner or group that stays.
 const KEEP: u32 = u32::MAX;
 
@@ -19,13 +23,13 @@ fn done(result: libc::c_int) -> Result<i64, i32> {
 }
 
 /// A directory beneath the donated one, and a name in it.
-struct Place {
-    dir: OwnedFd,
-    name: CString,
+pub(super) struct Place {
+    pub(super) dir: OwnedFd,
+    pub(super) name: CString,
 }
 
 impl Place {
-    fn of(root: &Directory, path: &[u8]) -> Result<Self, i32> {
+    pub(super) fn of(root: &Directory, path: &[u8]) -> Result<Self, i32> {
         if !root.directory {
             return Err(libc::ENOTDIR);
         }
@@ -58,13 +62,28 @@ fn set_owner(fd: &OwnedFd, uid: u64, gid: u64) -> Result<i64, i32> {
     done(unsafe { libc::fchownat(fd.as_raw_fd(), empty, id(uid), id(gid), libc::AT_EMPTY_PATH) })
 }
 
-fn set_times(fd: &OwnedFd, bytes: &[u8]) -> Result<i64, i32> {
+/// Sets the mode of what a descriptor names; `None` where the host is older than the call for that.
+fn set_mode(fd: &OwnedFd, mode: u64) -> Option<Result<i64, i32>> {
+    let (mode, flags) = (mode & 0o7777, libc::AT_EMPTY_PATH);
+    // SAFETY: the empty path names the descriptor; the rest are numbers.
+    let result = unsafe { libc::syscall(SYS_FCHMODAT2, fd.as_raw_fd(), c"".as_ptr(), mode, flags) };
+    match done(result as libc::c_int) {
+        Err(libc::ENOSYS) => None,
+        other => Some(other),
+    }
+}
+
+/// The four words of the two times.
+fn words(bytes: &[u8]) -> Result<[u64; 4], i32> {
     if bytes.len() != TIMES_LEN {
         return Err(libc::EINVAL);
     }
-    let word = |at: usize| bytes[at..at + 8].iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b)) as i64;
-    let time = |at: usize| libc::timespec { tv_sec: word(at), tv_nsec: word(at + 8) };
-    let times = [time(0), time(16)];
+    Ok([0, 8, 16, 24].map(|at| bytes[at..at + 8].iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b))))
+}
+
+fn set_times(fd: &OwnedFd, words: [u64; 4]) -> Result<i64, i32> {
+    let words = words.map(|word| word as i64);
+    let times = [0, 2].map(|at| libc::timespec { tv_sec: words[at], tv_nsec: words[at + 1] });
     // SAFETY: the empty path names the descriptor; the array has the two elements that the call reads.
     done(unsafe { libc::utimensat(fd.as_raw_fd(), c"".as_ptr(), times.as_ptr(), libc::AT_EMPTY_PATH) })
 }
@@ -130,19 +149,63 @@ impl Files {
                     ) as libc::c_int
                 })
             }
-            change::MODE => {
+            change::MODE if let Some(done) = set_mode(&named(root, path)?, first) => done,
+            // The descriptor that the change needs is the VMM's own affair: watches do not tell of its opening.
+            change::MODE => self.notify.without(OPENING, path, || {
                 let fd = self.open_for_change(root, path, libc::O_RDONLY)?;
                 // SAFETY: takes numbers.
-                done(unsafe { libc::fchmod(fd.as_raw_fd(), (first & 0o7777) as libc::mode_t) })
+                let changed = done(unsafe { libc::fchmod(fd.as_raw_fd(), (first & 0o7777) as libc::mode_t) });
+                drop(fd);
+                changed
+            }),
+            change::OWNER if !other.is_empty() => {
+                self.notify.without(libc::IN_ATTRIB, path, || set_owner(&named(root, path)?, first, second))
             }
             change::OWNER => set_owner(&named(root, path)?, first, second),
-            change::SIZE => {
+            change::SIZE => self.notify.without(OPENING, path, || {
                 let fd = self.open_for_change(root, path, libc::O_WRONLY)?;
                 truncate(&fd, first)
+            }),
+            change::MAKE_NODE => {
+                let at = Place::of(root, path)?;
+                let mode = first as libc::mode_t & (libc::S_IFMT | 0o7777);
+                if !matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFIFO | libc::S_IFSOCK) {
+                    return Err(libc::EPERM);
+                }
+                // SAFETY: the name is NUL-terminated.
+                done(unsafe { libc::mknodat(at.dir.as_raw_fd(), at.name.as_ptr(), mode, 0) })
             }
-            change::TIMES => set_times(&named(root, path)?, other),
+            change::TIMES => set_times(&named(root, path)?, words(other)?),
             _ => Err(libc::EINVAL),
         }
+    }
+
+    /// Changes attributes of an open file.
+    pub fn set_attr(&self, handle: u64, operation: u64, values: [u64; 4]) -> Result<i64, i32> {
+        self.to_change(handle, |fd| match operation {
+            change::MODE => {
+                let mode = (values[0] & 0o7777) as libc::mode_t;
+                // SAFETY: takes numbers.
+                done(unsafe { libc::fchmod(fd.as_raw_fd(), mode) })
+            }
+            change::OWNER => set_owner(fd, values[0], values[1]),
+            change::TIMES => set_times(fd, values),
+            _ => Err(libc::EINVAL),
+        })
+    }
+
+    /// Gives an open file a name.
+    pub fn link(&self, handle: u64, root: u64, path: &[u8]) -> Result<i64, i32> {
+        let root = self.root(root)?;
+        if !root.writable {
+            return Err(libc::EROFS);
+        }
+        let at = Place::of(root, path)?;
+        self.with_handle(handle, |fd, _| {
+            let (file, dir) = (fd.as_raw_fd(), at.dir.as_raw_fd());
+            // SAFETY: the names are NUL-terminated; the empty one names the descriptor.
+            done(unsafe { libc::linkat(file, c"".as_ptr(), dir, at.name.as_ptr(), libc::AT_EMPTY_PATH) })
+        })
     }
 
     /// Sets the length of an open file.

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use abi::hostcall::{DirEntryHead, FileStat, GpaRange, MAX_TRANSFER};
 use zerocopy::IntoBytes;
 
+use super::changes::OPENING;
+use super::notify::Notifier;
 use super::{fault, paths};
 use crate::memory::{GuestMemory, errno};
 
@@ -20,6 +22,8 @@ const CREATE: u64 = 1 << 8;
 const EXCLUSIVE: u64 = 1 << 9;
 /// Flag of `FileOpen`: truncate.
 const TRUNCATE: u64 = 1 << 10;
+/// Flag of `FileOpen`: a file without a name.
+const NAMELESS: u64 = 1 << 11;
 /// Bytes of a `linux_dirent64` before its name.
 const DIRENT_NAME: usize = 19;
 
@@ -37,18 +41,21 @@ struct Handle {
     fd: OwnedFd,
     directory: bool,
     writable: bool,
+    /// Beneath a directory that was donated for writing.
+    changeable: bool,
 }
 
 /// Donated directories and the handles opened beneath them.
 pub struct Files {
     roots: Vec<Directory>,
+    pub(super) notify: Arc<Notifier>,
     handles: Mutex<Vec<Option<Arc<Handle>>>>,
 }
 
 impl Files {
     /// Files beneath `roots`.
     pub fn new(roots: Vec<Directory>) -> Self {
-        Self { roots, handles: Mutex::new(Vec::new()) }
+        Self { roots, notify: Arc::default(), handles: Mutex::new(Vec::new()) }
     }
 
     pub(super) fn root(&self, index: u64) -> Result<&Directory, i32> {
@@ -72,6 +79,16 @@ impl Files {
     ) -> Result<R, i32> {
         let handle = self.handle(handle)?;
         f(&handle.fd, handle.writable)
+    }
+
+    /// As [`Files::with_handle`], to change what the handle names.
+    pub(super) fn to_change<R>(
+        &self,
+        handle: u64,
+        f: impl FnOnce(&OwnedFd) -> Result<R, i32>,
+    ) -> Result<R, i32> {
+        let handle = self.handle(handle)?;
+        if handle.changeable { f(&handle.fd) } else { Err(libc::EROFS) }
     }
 
     /// A regular file or directory, to change it.
@@ -115,14 +132,17 @@ impl Files {
             2 => libc::O_RDWR,
             _ => return Err(libc::EINVAL),
         };
-        if flags & !(0xff | CREATE | EXCLUSIVE | TRUNCATE) != 0 || mode & !0o7777 != 0 {
+        if flags & !(0xff | CREATE | EXCLUSIVE | TRUNCATE | NAMELESS) != 0 || mode & !0o7777 != 0 {
             return Err(libc::EINVAL);
         }
-        let changes = access != libc::O_RDONLY || flags & (CREATE | TRUNCATE) != 0;
+        let changes = access != libc::O_RDONLY || flags & (CREATE | TRUNCATE | NAMELESS) != 0;
         if changes && !root.writable {
             return Err(libc::EROFS);
         }
-        let fd = if path.is_empty() && !root.directory {
+        let fd = if flags & NAMELESS != 0 {
+            let path = paths::check(if path.is_empty() { b"." } else { path })?;
+            paths::open_beneath(root.fd.as_fd(), &path, access | libc::O_TMPFILE, mode)?
+        } else if path.is_empty() && !root.directory {
             let fd = root.fd.try_clone().map_err(|e| e.raw_os_error().unwrap_or(libc::EIO))?;
             if flags & TRUNCATE != 0 {
                 truncate(fd.as_fd())?;
@@ -137,7 +157,8 @@ impl Files {
         if !directory && kind != libc::S_IFREG {
             return Err(libc::EACCES);
         }
-        self.insert(Handle { fd, directory, writable: access != libc::O_RDONLY })
+        let (writable, changeable) = (access != libc::O_RDONLY, root.writable);
+        self.insert(Handle { fd, directory, writable, changeable })
     }
 
     fn insert(&self, handle: Handle) -> Result<i64, i32> {
@@ -285,11 +306,13 @@ impl Files {
             return paths::get_xattr(root.fd.as_fd(), &name);
         }
         let path = paths::check(if path.is_empty() { b"." } else { path })?;
-        let fd = match open_checked(root, &path, libc::O_RDONLY, 0, 0) {
-            Err(libc::ELOOP | libc::EACCES) => return Err(libc::ENODATA),
-            other => other?,
-        };
-        paths::get_xattr(fd.as_fd(), &name)
+        self.notify.without(OPENING, path.as_bytes(), || {
+            let fd = match open_checked(root, &path, libc::O_RDONLY, 0, 0) {
+                Err(libc::ELOOP | libc::EACCES) => return Err(libc::ENODATA),
+                other => other?,
+            };
+            paths::get_xattr(fd.as_fd(), &name)
+        })
     }
 }
 

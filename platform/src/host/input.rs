@@ -1,12 +1,13 @@
-//! The thread that watches for input: armed streams, control connections, window-size changes.
+//! The thread that watches for input: armed streams, control connections, window-size changes, events of host files.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, OnceLock};
 
-use abi::boot::{EVENT_CONTROL, EVENT_STREAM, EVENT_WINCH};
+use abi::boot::{EVENT_CONTROL, EVENT_FILES, EVENT_STREAM, EVENT_WINCH};
 
 use super::control::{Connection, Control};
+use super::notify::Notifier;
 use super::streams::Streams;
 use crate::{Error, Events};
 
@@ -19,6 +20,8 @@ const SIGINFO_LEN: usize = size_of::<libc::signalfd_siginfo>();
 pub struct Watcher {
     /// Streams of the container.
     pub streams: Arc<Streams>,
+    /// Watched host files.
+    pub files: Arc<Notifier>,
     /// Control commands.
     pub control: Arc<Control>,
     /// The way to the guest.
@@ -54,10 +57,13 @@ impl Watcher {
     fn run(self) {
         let mut connections: Vec<Connection> = Vec::new();
         loop {
+            // Kept while it is polled.
+            let files = self.files.armed();
             let mut fds = vec![
                 pollfd(self.streams.wake_fd(), libc::POLLIN),
                 pollfd(self.listener.as_ref().map_or(-1, AsRawFd::as_raw_fd), libc::POLLIN),
                 pollfd(self.winch.as_ref().map_or(-1, AsRawFd::as_raw_fd), libc::POLLIN),
+                pollfd(files.as_ref().map_or(-1, |fd| fd.as_raw_fd()), libc::POLLIN),
             ];
             let fixed = fds.len();
             fds.extend(connections.iter().map(|c| pollfd(c.stream().as_raw_fd(), libc::POLLIN)));
@@ -75,6 +81,9 @@ impl Watcher {
             }
             if head[2].revents != 0 && self.take_signal() {
                 self.raise(EVENT_WINCH);
+            }
+            if head[3].revents != 0 && self.files.disarm() {
+                self.raise(EVENT_FILES);
             }
             let ready: Vec<_> = armed
                 .iter()

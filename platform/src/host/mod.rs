@@ -3,10 +3,11 @@
 //! A host call is a request of code that may be hostile. Its block is copied once before it is looked at, every
 //! argument is checked, and no call blocks for long.
 
-mod changes;
+pub(crate) mod changes;
 pub mod control;
 pub mod files;
 mod input;
+mod notify;
 mod paths;
 pub mod streams;
 #[cfg(test)]
@@ -114,8 +115,10 @@ impl HostServices {
             known,
             parts.sentry,
         ));
+        let files = Files::new(parts.directories);
         input::Watcher {
             streams: Arc::clone(&streams),
+            files: Arc::clone(&files.notify),
             control: Arc::clone(&control),
             events: Arc::clone(&events),
             listener: parts.listener,
@@ -124,7 +127,7 @@ impl HostServices {
         .start()?;
         Ok(Arc::new(Self {
             memory: parts.memory,
-            files: Files::new(parts.directories),
+            files,
             streams,
             control,
             machine,
@@ -259,6 +262,26 @@ impl HostServices {
                 let path = self.path(call.path_gpa, path_len)?;
                 let other = self.path(call.path_gpa.checked_add(path_len).ok_or(libc::EFAULT)?, other_len)?;
                 self.files.change(call.root, &path, &other, call.operation, call.first, call.second)
+            }
+            Request::FileWatch(call) => {
+                let path = self.path(call.path_gpa, call.path_len)?;
+                self.files.watch(call.root, &path, call.mask)
+            }
+            Request::FileUnwatch(call) => self.files.notify.remove(call.watch),
+            Request::FileEvents(call) => {
+                let (events, armed) = self.files.notify.take(call.buf_len)?;
+                if armed {
+                    self.streams.look_again();
+                }
+                self.store_bytes(call.buf_gpa, call.buf_len, &events)
+            }
+            Request::FileSetAttr(call) => {
+                let values = [call.first, call.second, call.third, call.fourth];
+                self.files.set_attr(call.handle, call.operation, values)
+            }
+            Request::FileLink(call) => {
+                let path = self.path(call.path_gpa, call.path_len)?;
+                self.files.link(call.handle, call.root, &path)
             }
             Request::FileTruncate(call) => self.files.truncate_handle(call.handle, call.size),
             Request::FileSync(call) => self.files.sync(call.handle, call.data != 0),

@@ -15,6 +15,12 @@ pub fn check(path: &[u8]) -> Result<CString, i32> {
     CString::new(path).map_err(|_| libc::EINVAL)
 }
 
+/// The directory of this process.
+pub fn here() -> BorrowedFd<'static> {
+    // SAFETY: not a descriptor that could be closed, but the name of the directory; never -1.
+    unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
+}
+
 /// openat2(2) beneath `dir`: no `..`, no symbolic or magic link in any component.
 pub fn open_beneath(dir: BorrowedFd<'_>, path: &CString, flags: i32, mode: u64) -> Result<OwnedFd, i32> {
     // SAFETY: `open_how` is plain data for which all zeros is a valid value.

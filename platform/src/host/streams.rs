@@ -243,6 +243,11 @@ impl Streams {
         self.wake.as_raw_fd()
     }
 
+    /// Lets the input thread look anew at what it watches.
+    pub(super) fn look_again(&self) {
+        let _ = self.wake.write(1);
+    }
+
     /// Takes a wake-up.
     pub(super) fn take_wake(&self) {
         let _ = self.wake.read();

@@ -155,11 +155,11 @@ fn devices_and_fifos_are_not_opened() {
 #[test]
 fn writing_needs_a_writable_donation() {
     let host = Host::new("readonly", false, Vec::new());
-    for flags in [1, 2, 1 << 8, 1 << 10] {
+    for flags in [1, 2, 1 << 8, 1 << 10, 2 | 1 << 11] {
         assert_eq!(host.open("file", flags), negated(libc::EROFS), "{flags:x}");
     }
     assert_eq!(host.open("file", 3), negated(libc::EINVAL));
-    assert_eq!(host.open("file", 1 << 11), negated(libc::EINVAL));
+    assert_eq!(host.open("file", 1 << 12), negated(libc::EINVAL));
 
     let host = Host::new("writable", true, Vec::new());
     let handle = host.open("new", 2 | 1 << 8 | 1 << 9) as u64;
@@ -168,6 +168,51 @@ fn writing_needs_a_writable_donation() {
     assert_eq!(host.call(FileWrite { handle, offset: 1, ranges_gpa: LIST, count }), 7);
     assert_eq!(fs::read(host.dir.join("root/new")).expect("read"), b"\0written");
     assert_eq!(host.open("new", 2 | 1 << 8 | 1 << 9), negated(libc::EEXIST));
+}
+
+/// Watches tell of what was asked for, not of what else had to be done for it; a nameless file gets a name.
+#[test]
+fn watches_tell_of_changes() {
+    let host = Host::new("watches", true, Vec::new());
+    fs::write(host.dir.join("root/words"), "some words").expect("a file");
+    let events = || {
+        let len = host.call(FileEvents { buf_gpa: DATA, buf_len: 4096 });
+        let bytes = host.data(len as usize);
+        let mut rest = &bytes[..];
+        let mut masks = Vec::new();
+        while let [_, _, _, _, m0, m1, m2, m3, _, _, _, _, l0, l1, l2, l3, after @ ..] = rest {
+            masks.push(u32::from_ne_bytes([*m0, *m1, *m2, *m3]));
+            rest = &after[u32::from_ne_bytes([*l0, *l1, *l2, *l3]) as usize..];
+        }
+        masks
+    };
+    let watch = |path: &str| {
+        let path_len = host.put(PATH, path.as_bytes());
+        host.call(FileWatch { root: 0, path_gpa: PATH, path_len, mask: libc::IN_ALL_EVENTS.into() })
+    };
+    assert_eq!(host.call(FileUnwatch { watch: 1 }), negated(libc::EINVAL));
+    assert_eq!(
+        (watch(""), watch("none"), watch("../root")),
+        (1, negated(libc::ENOENT), negated(libc::EXDEV))
+    );
+    let change = |operation: u64, first: u64| {
+        let lens = host.put(PATH, b"words");
+        host.call(FileChange { root: 0, path_gpa: PATH, lens, operation, first, second: 0 })
+    };
+    assert_eq!((change(change::MODE, 0o600), change(change::SIZE, 4)), (0, 0));
+    assert_eq!(events(), [libc::IN_ATTRIB, libc::IN_MODIFY]);
+    let kinds = [libc::S_IFIFO, libc::S_IFCHR].map(|kind| change(change::MAKE_NODE, kind.into()));
+    assert_eq!(kinds, [negated(libc::EEXIST), negated(libc::EPERM)]);
+    let handle = host.open("", 2 | 1 << 11) as u64;
+    let path_len = host.put(PATH, b"named");
+    assert_eq!(host.call(FileLink { handle, root: 0, path_gpa: PATH, path_len }), 0);
+    let operation = change::MODE;
+    assert_eq!(host.call(FileSetAttr { handle, operation, first: 0o640, second: 0, third: 0, fourth: 0 }), 0);
+    assert_eq!(events().last(), Some(&libc::IN_ATTRIB));
+    fs::rename(host.dir.join("root/named"), host.dir.join("root/other")).expect("a rename");
+    assert_eq!(events(), [libc::IN_MOVED_FROM, libc::IN_MOVED_TO]);
+    assert_eq!(host.call(FileUnwatch { watch: 1 }), 0);
+    assert_eq!(events(), [libc::IN_IGNORED]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use seccompiler::{
 };
 
 use crate::Error;
+use crate::host::changes::SYS_FCHMODAT2;
 
 /// ioctl(2) direction bits.
 const WRITE: u32 = 1 << 30;
@@ -77,6 +78,7 @@ const WRITES: &[libc::c_long] = &[
     libc::SYS_linkat,
     libc::SYS_renameat2,
     libc::SYS_fchmod,
+    SYS_FCHMODAT2,
     libc::SYS_fchownat,
     libc::SYS_utimensat,
 ];
@@ -98,6 +100,10 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_statx,             // the same
     libc::SYS_readlinkat,        // the same
     libc::SYS_getdents64,        // the same
+    libc::SYS_inotify_init1,     // watches on them, made when the first is asked for
+    libc::SYS_inotify_add_watch, // the same; takes a path only
+    libc::SYS_inotify_rm_watch,  // the same
+    libc::SYS_fchdir,            // to the directory of what is watched, and back to the empty root
     libc::SYS_fgetxattr,         // the same
     libc::SYS_ftruncate,         // the same
     libc::SYS_fsync,             // the same
@@ -149,6 +155,10 @@ fn allowed(kvm: bool, writes: bool) -> Result<BpfProgram, Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|&nr| (nr, Vec::new())).collect();
     if writes {
         rules.extend(WRITES.iter().map(|&nr| (nr, Vec::new())));
+        // Never devices.
+        let kinds = [libc::S_IFREG, libc::S_IFIFO, libc::S_IFSOCK];
+        let kinds = kinds.iter().map(|&kind| masked(2, libc::S_IFMT.into(), kind.into()));
+        rules.insert(libc::SYS_mknodat, kinds.collect::<Result<_, _>>()?);
     }
     let mut requests = requests();
     if kvm {

@@ -1,5 +1,6 @@
 //! inotify(7).
 
+use super::bind::watch as outside;
 use crate::errno::{Errno, Result};
 use crate::kernel::task::CurrentTask;
 use crate::mm::io::Sink;
@@ -99,6 +100,10 @@ pub fn new(flags: u32) -> Result<Arc<OpenFile>> {
 impl Watch for Mark {
     fn event(&self, mask: u32, cookie: u32, name: &[u8]) {
         let Some(owner) = self.owner.upgrade() else { return };
+        if mask & c::IN_Q_OVERFLOW != 0 {
+            owner.push(Event { wd: -1, mask: c::IN_Q_OVERFLOW, cookie: 0, name: Vec::new() });
+            return;
+        }
         let wished = self.mask.load(Ordering::Relaxed);
         let kinds = mask & c::IN_ALL_EVENTS;
         if wished & kinds != 0 {
@@ -153,6 +158,8 @@ impl Inotify {
         }
         let kinds = mask & (c::IN_ALL_EVENTS | c::IN_ONESHOT);
         let extra = inode.extra().ok_or(Errno::ENOSPC)?;
+        // What has happened before is not for this watch.
+        outside::pull();
         let mark = {
             let mut state = self.state.lock();
             if let Some((wd, found)) = state.watches.iter().find(|(_, w)| same_inode(&w.inode, inode)) {
@@ -164,7 +171,10 @@ impl Inotify {
                 } else {
                     found.mark.mask.store(kinds, Ordering::Relaxed);
                 }
-                return Ok(*wd);
+                let wd = *wd;
+                drop(state);
+                inode.watch(kinds & c::IN_ALL_EVENTS)?;
+                return Ok(wd);
             }
             if WATCHES.fetch_add(1, Ordering::Relaxed) >= MAX_WATCHES {
                 WATCHES.fetch_sub(1, Ordering::Relaxed);
@@ -178,6 +188,12 @@ impl Inotify {
         };
         let wd = mark.wd;
         extra.watches.add(mark);
+        if let Err(e) = inode.watch(kinds & c::IN_ALL_EVENTS) {
+            if let Some(gone) = self.state.lock().watches.remove(&wd) {
+                Self::unmark(&gone);
+            }
+            return Err(e);
+        }
         Ok(wd)
     }
 
@@ -197,6 +213,7 @@ impl Inotify {
         if let Some(extra) = watched.inode.extra() {
             let mark: Arc<dyn Watch> = watched.mark.clone();
             extra.watches.remove(&mark);
+            watched.inode.unwatch();
         }
     }
 
@@ -220,11 +237,13 @@ impl Inotify {
 impl FileOps for Inotify {
     fn read(&self, file: &OpenFile, sink: &mut dyn Sink, _offset: u64) -> Result<usize> {
         let room = sink.remaining();
+        outside::pull();
         let data = file.block_on(Events::IN, || self.take(room))?;
         sink.put(&data)
     }
 
     fn poll(&self, _file: &OpenFile) -> Events {
+        outside::pull_soon();
         if self.state.lock().events.is_empty() { Events::empty() } else { Events::IN | Events::RDNORM }
     }
 
@@ -240,6 +259,7 @@ impl FileOps for Inotify {
         if request != ioctl::FIONREAD {
             return Err(Errno::ENOTTY);
         }
+        outside::pull();
         let bytes: usize = self.state.lock().events.iter().map(Event::size).sum();
         task.write_obj(arg, &i32::try_from(bytes).unwrap_or(i32::MAX))?;
         Ok(0)

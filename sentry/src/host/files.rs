@@ -7,9 +7,9 @@ use crate::mm::frames::FrameRef;
 use crate::mm::frames::page::KernelPage;
 use crate::sync::Mutex;
 use abi::hostcall::{
-    DirEntryHead, FileChange, FileClose, FileGetXattr, FileListAt, FileOpen, FileRead, FileReadAt,
-    FileReadDir, FileReadlink, FileStat, FileStatAt, FileStatHandle, FileSync, FileTruncate, FileWrite,
-    GpaRange, MAX_PATH, MAX_RANGES, MAX_TRANSFER, Random,
+    DirEntryHead, FileChange, FileClose, FileEvents, FileGetXattr, FileLink, FileListAt, FileOpen, FileRead,
+    FileReadAt, FileReadDir, FileReadlink, FileSetAttr, FileStat, FileStatAt, FileStatHandle, FileSync,
+    FileTruncate, FileUnwatch, FileWatch, FileWrite, GpaRange, MAX_PATH, MAX_RANGES, MAX_TRANSFER, Random,
 };
 use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
 use alloc::boxed::Box;
@@ -114,6 +114,39 @@ pub fn change(root: u64, path: &[u8], other: &[u8], operation: u64, first: u64, 
     let lens = path.len() as u64 | (other.len() as u64) << 32;
     super::call(&FileChange { root, path_gpa: page.gpa(), lens, operation, first, second })?;
     Ok(())
+}
+
+/// Watches a file beneath a donated directory, for IN_* events; returns the watch's number.
+///
+/// # Errors
+/// What the host says.
+pub fn watch(root: u64, path: &[u8], mask: u32) -> Result<i32> {
+    let page = KernelPage::alloc()?;
+    put_path(&page, path)?;
+    let request =
+        FileWatch { root, path_gpa: page.gpa(), path_len: path.len() as u64, mask: u64::from(mask) };
+    super::call(&request).map(|watch| watch as i32)
+}
+
+/// Ends a watch.
+///
+/// # Errors
+/// EINVAL: there is none, or not any more.
+pub fn unwatch(watch: i32) -> Result<()> {
+    super::call(&FileUnwatch { watch: u64::from(watch as u32) }).map(drop)
+}
+
+/// Takes events of watches, as read(2) of inotify(7) gives them; empty where there are none: then an event of the VMM
+/// tells of the next.
+///
+/// # Errors
+/// ENOMEM.
+pub fn events() -> Result<Vec<u8>> {
+    let page = KernelPage::alloc()?;
+    let got = super::call(&FileEvents { buf_gpa: page.gpa(), buf_len: PAGE_SIZE })?;
+    let mut bytes = alloc::vec![0; got.min(PAGE_SIZE) as usize];
+    page.read(0, &mut bytes);
+    Ok(bytes)
 }
 
 /// Fills with random bytes of the host.
@@ -233,6 +266,38 @@ impl Handle {
             *at = (open(self.root, &self.path, self.flags, 0)?, restores);
         }
         Ok(at.0)
+    }
+
+    /// Whether it was opened for reading and writing.
+    pub fn writes(&self) -> bool {
+        self.allows(2)
+    }
+
+    /// Whether it can be used where the file was to be opened to read (0), write (1) or both (2).
+    pub fn allows(&self, mode: u64) -> bool {
+        let own = self.flags & KEPT_FLAGS;
+        own == 2 || own == mode
+    }
+
+    /// Gives the file a name beneath a donated directory.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn link(&self, root: u64, path: &[u8]) -> Result<()> {
+        let page = KernelPage::alloc()?;
+        put_path(&page, path)?;
+        let path_len = path.len() as u64;
+        super::call(&FileLink { handle: self.number()?, root, path_gpa: page.gpa(), path_len }).map(drop)
+    }
+
+    /// Changes attributes: [`abi::hostcall::FileSetAttr`] says what the values are.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn set_attr(&self, operation: u64, values: [u64; 4]) -> Result<()> {
+        let [first, second, third, fourth] = values;
+        let handle = self.number()?;
+        super::call(&FileSetAttr { handle, operation, first, second, third, fourth }).map(drop)
     }
 
     /// Metadata.

@@ -359,6 +359,7 @@ pub fn init_ended(status: i32) {
         get(&crate::arch::apic::KICKS)
     );
     crate::debug!("the first process ended with wait status {status:#x}");
+    crate::fs::bind::pages::flush_all();
     let _ = crate::host::call(&SandboxExit { status: status as u32 as u64 });
 }
 

@@ -1,7 +1,7 @@
-//! Events from the VMM: control commands, readiness of streams, the window size.
+//! Events from the VMM: control commands, readiness of streams, the window size, host files.
 
 use crate::sync::{Events, Once, WaitQueue};
-use abi::boot::{EVENT_CONTROL, EVENT_STREAM, EVENT_WINCH};
+use abi::boot::{EVENT_CONTROL, EVENT_FILES, EVENT_STREAM, EVENT_WINCH};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 static PAGE: Once<&'static AtomicU64> = Once::new();
@@ -12,6 +12,10 @@ pub static CONTROL: WaitQueue = WaitQueue::new();
 pub static STREAMS: WaitQueue = WaitQueue::new();
 /// Woken when the console's window size has changed.
 pub static WINDOW: WaitQueue = WaitQueue::new();
+/// Woken when watched host files have events.
+pub static FILES: WaitQueue = WaitQueue::new();
+/// How often.
+pub static FILES_TOLD: AtomicU64 = AtomicU64::new(0);
 
 /// Sets the word of the shared page.
 pub fn init(word: &'static AtomicU64) {
@@ -36,7 +40,16 @@ pub fn poll() {
     if events & EVENT_STREAM != 0 {
         STREAMS.wake(Events::all());
     }
+    if events & EVENT_FILES != 0 {
+        files();
+    }
     if events & EVENT_WINCH != 0 {
         WINDOW.wake(Events::IN);
     }
+}
+
+/// Wakes those who wait for events of watched host files.
+pub fn files() {
+    FILES_TOLD.fetch_add(1, Ordering::SeqCst);
+    FILES.wake(Events::IN);
 }

@@ -37,6 +37,8 @@ pub fn restores() -> u64 {
 /// Freezes the sandbox for a control command, which the VMM answers. The calling task is frozen too: this returns
 /// after the thaw.
 pub fn freeze(command: u64) {
+    // The host sees what was stored to its files so far.
+    crate::fs::bind::pages::flush_all();
     COMMAND.store(command, Ordering::Relaxed);
     REQUESTED.store(true, Ordering::SeqCst);
     let me = cpu::id();
@@ -90,8 +92,9 @@ pub fn restored(info: &BootInfo) -> ! {
     sched::restored();
     crate::control::reply(&Reply::Created { result: Ok(()) });
     thaw();
-    // Who waited for a stream asked another VMM to be told.
+    // Who waited for a stream, or watched host files, asked another VMM to be told.
     super::events::STREAMS.wake(crate::sync::Events::all());
+    super::events::files();
     if cpu::count() > 1 {
         let _ = crate::host::call(&CpuStart {});
     }

@@ -231,10 +231,10 @@ impl Mm {
         Ok(())
     }
 
-    /// Checks a range for msync(2). Shared file pages are the file's own page cache, so there is nothing to write.
+    /// msync(2): objects that are kept elsewhere write what was stored.
     ///
     /// # Errors
-    /// EINVAL, ENOMEM, EBUSY.
+    /// EINVAL, ENOMEM, EBUSY, and what the objects say.
     pub fn msync(&self, start: u64, len: u64, flags: u32) -> Result<()> {
         let both = c::MS_SYNC | c::MS_ASYNC;
         if flags & !(both | c::MS_INVALIDATE) != 0 || flags & both == both {
@@ -250,6 +250,13 @@ impl Mm {
         let (ranges, whole) = self.covering(start, end);
         if flags & c::MS_INVALIDATE != 0 && ranges.iter().any(|v| v.flags.contains(VmFlags::LOCKED)) {
             return Err(Errno::EBUSY);
+        }
+        for vma in ranges.iter().filter(|v| v.flags.contains(VmFlags::SHARED)) {
+            if let Backing::Object { object, .. } = &vma.backing {
+                let (first, last) = (start.max(vma.start), end.min(vma.end));
+                let pages = vma.page_of(first)..vma.page_of(first) + (last - first) / PAGE_SIZE;
+                object.write_back(pages, flags & c::MS_SYNC != 0)?;
+            }
         }
         if whole || end == start { Ok(()) } else { Err(Errno::ENOMEM) }
     }

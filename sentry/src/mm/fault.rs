@@ -158,6 +158,21 @@ impl Mm {
             if mapping.present && (!write || mapping.write) && (kind != AccessKind::Exec || mapping.exec) {
                 return Ok(Next::Done);
             }
+            if let Backing::Object { object, .. } = &vma.backing
+                && write
+                && vma.flags.contains(VmFlags::SHARED)
+                && object.tracks_writes()
+            {
+                let index = vma.page_of(page);
+                return match fetched {
+                    Some((from, at, frame))
+                        if at == index && core::ptr::addr_eq(Arc::as_ptr(&from), Arc::as_ptr(object)) =>
+                    {
+                        self.fault_tracked(vma, page, frame, &mapping).map(|()| Next::Done)
+                    }
+                    _ => Ok(Next::Fetch(object.clone(), index, true)),
+                };
+            }
             return self.fault_present(vma, page, write, &mapping).map(|()| Next::Done);
         }
         match &vma.backing {
@@ -255,6 +270,35 @@ impl Mm {
         Ok(true)
     }
 
+    /// The first store to a page that is mapped for reading, of an object that has been told now.
+    fn fault_tracked(
+        &self,
+        vma: &Vma,
+        page: u64,
+        frame: FrameRef,
+        mapping: &Mapping,
+    ) -> Result<(), FaultError> {
+        let access = rights(vma.prot, true);
+        let old = {
+            let _guard = self.tables.lock();
+            let Some(now) = self.space.lookup(page).filter(|now| now.gpa == mapping.gpa) else {
+                return Ok(());
+            };
+            if now.gpa == frame.gpa() {
+                return self
+                    .space
+                    .protect(page, page + PAGE_SIZE, |_, _| access)
+                    .map_err(|_| FaultError::NoMemory);
+            }
+            // The object has another frame there now.
+            self.space.replace(page, frame, access).map_err(|_| FaultError::NoMemory)?
+        };
+        if let Some(old) = old {
+            quarantine::retire(&self.space, alloc::vec![old]);
+        }
+        Ok(())
+    }
+
     fn fault_anon(&self, vma: &mut Vma, page: u64, write: bool) -> Result<(), FaultError> {
         if !write {
             let frame = zero_page()?;
@@ -345,13 +389,21 @@ impl Mm {
             return Ok(());
         }
         let Backing::Object { object, .. } = &vma.backing else { return Err(FaultError::Bus) };
-        let access = rights(vma.prot, shared);
+        let tracked = object.tracks_writes();
+        let access = rights(vma.prot, shared && (write || !tracked));
+        let stores = write && tracked;
+        let access_around = rights(vma.prot, shared && (stores || !tracked));
         // Around the fault: pages that the object has at hand.
         let first = (page & !(AROUND * PAGE_SIZE - 1)).max(vma.start);
         let last = ((page & !(AROUND * PAGE_SIZE - 1)) + AROUND * PAGE_SIZE).min(vma.end);
         let index = vma.page_of(page);
-        let before = object.frames_present(vma.page_of(first), ((page - first) / PAGE_SIZE) as usize);
-        let after = object.frames_present(index + 1, ((last - page) / PAGE_SIZE - 1) as usize);
+        let (ahead, behind) = ((page - first) / PAGE_SIZE, (last - page) / PAGE_SIZE - 1);
+        let (before, after) = if stores {
+            (SmallVec::new(), object.frames_to_write(index + 1, behind as usize))
+        } else {
+            let before = object.frames_present(vma.page_of(first), ahead as usize);
+            (before, object.frames_present(index + 1, behind as usize))
+        };
         let _guard = self.tables.lock();
         let around = before
             .into_iter()
@@ -361,6 +413,7 @@ impl Mm {
             .chain(after.into_iter().enumerate().map(|(i, f)| (page + (1 + i as u64) * PAGE_SIZE, f)));
         for (at, frame) in around {
             if self.space.lookup(at).is_none() {
+                let access = if at == page { access } else { access_around };
                 self.space.map(at, frame, access).map_err(|_| FaultError::NoMemory)?;
             }
         }

@@ -59,7 +59,9 @@ fn page_up(len: u64) -> Result<u64> {
 
 /// Rights of present pages after a change of their range's.
 fn access_after(vma: &Vma, was_writable: bool) -> Access {
-    let shared = vma.flags.contains(VmFlags::SHARED);
+    // An object that wants to know of the first store to a page hears of it by a fault.
+    let tracked = matches!(&vma.backing, Backing::Object { object, .. } if object.tracks_writes());
+    let shared = vma.flags.contains(VmFlags::SHARED) && !tracked;
     Access {
         read: !vma.prot.is_empty(),
         // Private pages that are not writable now may be shared with a child or a file: the next write decides.

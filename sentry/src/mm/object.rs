@@ -34,6 +34,26 @@ pub trait Mappable: Send + Sync {
         None
     }
 
+    /// Whether a page is asked for with `write` before the first store through a shared mapping, each time that it is
+    /// mapped anew. Elsewhere pages that are read may be mapped for writing at once.
+    fn tracks_writes(&self) -> bool {
+        false
+    }
+
+    /// Where it [`tracks_writes`](Mappable::tracks_writes) and stores go on from page to page up to `index`: frames
+    /// of pages from there on that may be mapped for writing too, up to `max`. Does not block.
+    fn frames_to_write(&self, _index: u64, _max: usize) -> SmallVec<[FrameRef; 16]> {
+        SmallVec::new()
+    }
+
+    /// Writes what was stored to these pages to where the object is kept; with `disk` until it is safe there.
+    ///
+    /// # Errors
+    /// ENOSPC, EIO.
+    fn write_back(&self, _pages: Range<u64>, _disk: bool) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether it is memory without a file behind it.
     fn anonymous(&self) -> bool {
         false

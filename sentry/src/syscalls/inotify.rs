@@ -41,6 +41,9 @@ pub fn inotify_add_watch(task: &CurrentTask, args: &Args) -> Result<u64> {
 /// inotify_rm_watch(2).
 pub fn inotify_rm_watch(task: &CurrentTask, args: &Args) -> Result<u64> {
     let file = task.files().get(args.i32(0))?;
-    file.downcast::<Inotify>().ok_or(Errno::EINVAL)?.remove(args.i32(1))?;
+    let inotify = file.downcast::<Inotify>().ok_or(Errno::EINVAL)?;
+    // What has happened so far is told.
+    crate::fs::bind::watch::pull();
+    inotify.remove(args.i32(1))?;
     Ok(0)
 }

@@ -16,6 +16,7 @@ use crate::sync::{Events, Mutex, SpinLock, WaitQueue};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general as c;
 use smallvec::SmallVec;
@@ -473,6 +474,18 @@ impl Mappable for FileMapping {
 
     fn mappings(&self) -> &Mappings {
         self.object.mappings()
+    }
+
+    fn tracks_writes(&self) -> bool {
+        self.object.tracks_writes()
+    }
+
+    fn frames_to_write(&self, index: u64, max: usize) -> SmallVec<[FrameRef; 16]> {
+        self.object.frames_to_write(index, max)
+    }
+
+    fn write_back(&self, pages: Range<u64>, disk: bool) -> Result<()> {
+        self.object.write_back(pages, disk)
     }
 
     fn describe(&self) -> ObjectName {

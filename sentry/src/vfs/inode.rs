@@ -208,6 +208,17 @@ pub trait Inode: Send + Sync + Any {
         None
     }
 
+    /// A watch of inotify(7) begins, for these events, or is widened: for file systems that others change too.
+    ///
+    /// # Errors
+    /// ENOSPC and the like.
+    fn watch(&self, _mask: u32) -> Result<()> {
+        Ok(())
+    }
+
+    /// A watch has ended.
+    fn unwatch(&self) {}
+
     /// Notes a read for the access time (relatime).
     fn touch_atime(&self) {}
 

@@ -4,7 +4,7 @@ use super::dentry::Dentry;
 use crate::sync::SpinLock;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use linux_raw_sys::general as c;
 
 /// One who watches an inode.
@@ -20,12 +20,14 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 #[derive(Default)]
 pub struct Watches {
     list: SpinLock<Vec<Arc<dyn Watch>>>,
+    /// Something else tells of all that happens: [`Watches::tell_from_outside`].
+    outside: AtomicBool,
 }
 
 impl Watches {
     /// None.
     pub const fn new() -> Self {
-        Self { list: SpinLock::new(Vec::new()) }
+        Self { list: SpinLock::new(Vec::new()), outside: AtomicBool::new(false) }
     }
 
     /// Adds one.
@@ -46,7 +48,28 @@ impl Watches {
         }
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.lock().is_empty()
+    }
+
+    /// Whether events come by [`Watches::tell_from_outside`] alone, those of what the sandbox itself does too.
+    pub fn set_outside(&self, outside: bool) {
+        self.outside.store(outside, Ordering::Relaxed);
+    }
+
+    /// Tells of what the host says has happened, as [`Watch::event`].
+    pub fn tell_from_outside(&self, mask: u32, cookie: u32, name: &[u8]) {
+        self.tell_all(mask, cookie, name);
+    }
+
     fn tell(&self, mask: u32, cookie: u32, name: &[u8]) {
+        if !self.outside.load(Ordering::Relaxed) {
+            self.tell_all(mask, cookie, name);
+        }
+    }
+
+    fn tell_all(&self, mask: u32, cookie: u32, name: &[u8]) {
         let watches: Vec<Arc<dyn Watch>> = self.list.lock().clone();
         for watch in watches {
             watch.event(mask, cookie, name);
