@@ -243,7 +243,7 @@ impl FileOps for Inotify {
     }
 
     fn poll(&self, _file: &OpenFile) -> Events {
-        outside::pull_soon();
+        outside::pull_here();
         if self.state.lock().events.is_empty() { Events::empty() } else { Events::IN | Events::RDNORM }
     }
 

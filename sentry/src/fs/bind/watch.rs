@@ -10,6 +10,7 @@ use crate::errno::{Errno, Result};
 use crate::host::files;
 use crate::kernel::{boot, events, freeze, wait};
 use crate::sync::{Events, Mutex, SpinLock};
+use abi::hostcall::CpuYield;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -18,6 +19,8 @@ use core::convert::Infallible;
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as c;
 
+/// Looks whether another has handed out its events.
+const MOST_LOOKS: usize = 1000;
 /// Bytes of an event before its name.
 const HEAD: usize = 16;
 
@@ -167,12 +170,18 @@ pub fn pull() {
     }
 }
 
-/// As [`pull`], but where somebody else is at it, leaves it to them.
-pub fn pull_soon() {
-    if COUNT.load(Ordering::Relaxed) != 0
-        && let Some(_order) = PULL.try_lock()
-    {
-        pull_locked();
+/// As [`pull`], for those who may not be switched away, as in the middle of a poll(2) of several files: where somebody
+/// else is at it, waits on the vCPU. That takes a host call or two; it is given up after long, since the one may be the
+/// caller itself, whose event has woken somebody that looks at once.
+pub fn pull_here() {
+    if COUNT.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    for _ in 0..MOST_LOOKS {
+        if let Some(_order) = PULL.try_lock() {
+            return pull_locked();
+        }
+        let _ = crate::host::call(&CpuYield {});
     }
 }
 
