@@ -27,6 +27,7 @@ pub mod sched;
 mod sched_native;
 pub mod seccomp;
 pub mod signal;
+mod stops;
 pub mod task;
 pub mod timer;
 pub mod uts;

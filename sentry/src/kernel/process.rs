@@ -5,7 +5,7 @@ mod registry;
 use self::registry::TREE;
 pub use self::registry::*;
 
-use super::ptrace::{self, Tracee};
+use super::ptrace::Tracee;
 use super::signal::{self, Pending, SigHandlers, SigInfo, SigSet};
 use super::task::Task;
 use crate::errno::{Errno, Result};
@@ -103,12 +103,12 @@ pub struct ThreadGroup {
     pub limits: SpinLock<Limits>,
     exiting: AtomicBool,
     exit_status: AtomicI32,
-    stop_signal: AtomicU32,
-    stopped: AtomicBool,
+    pub(super) stop_signal: AtomicU32,
+    pub(super) stopped: AtomicBool,
     /// How often SIGCONT or SIGKILL has ended stops, and those that were about to begin. Guards both of the above.
-    continues: SpinLock<u64>,
+    pub(super) continues: SpinLock<u64>,
     /// A stop or continue that the parent has not waited for: 0 none, 1 stopped, 2 continued.
-    reported: AtomicU32,
+    pub(super) reported: AtomicU32,
     /// Signal to the parent at the end.
     pub exit_signal: AtomicU32,
     /// Usage of tasks that have ended.
@@ -369,16 +369,6 @@ impl ThreadGroup {
         }
     }
 
-    /// Whether its tasks are to stop.
-    pub fn stop_wanted(&self) -> bool {
-        self.stop_signal.load(Ordering::SeqCst) != 0
-    }
-
-    /// The signal that stopped it; 0 where it is not to be stopped.
-    pub fn stop_signal(&self) -> u32 {
-        self.stop_signal.load(Ordering::SeqCst)
-    }
-
     /// Its tracer waits for its end first.
     pub fn hold(&self) {
         self.held.store(true, Ordering::SeqCst);
@@ -398,69 +388,8 @@ impl ThreadGroup {
         }
     }
 
-    /// How often stops have been ended. What [`ThreadGroup::stop`] wants to know of before a signal is taken.
-    pub fn continues(&self) -> u64 {
-        *self.continues.lock()
-    }
-
-    /// Stops every task, because of `signal`. `continues`: as it was before the signal was taken; a SIGCONT or SIGKILL
-    /// that came since has undone it.
-    pub fn stop(&self, signal: u32, continues: u64) {
-        let began = {
-            let now = self.continues.lock();
-            if *now != continues {
-                return;
-            }
-            self.stop_signal.store(signal, Ordering::SeqCst);
-            !self.stopped.swap(true, Ordering::SeqCst)
-        };
-        ptrace::stop_changed(self, true);
-        for task in self.tasks() {
-            task.alert();
-        }
-        if began {
-            self.reported.store(1, Ordering::SeqCst);
-            self.tell_parent(c::CLD_STOPPED as i32, signal as i32);
-        }
-    }
-
-    /// Ends a stop. `report`: the parent hears of it (SIGCONT).
-    pub fn resume(&self, report: bool) {
-        let (wanted, was) = {
-            let mut continues = self.continues.lock();
-            *continues += 1;
-            (self.stop_signal.swap(0, Ordering::SeqCst) != 0, self.stopped.swap(false, Ordering::SeqCst))
-        };
-        if wanted {
-            ptrace::stop_changed(self, false);
-        }
-        if was && report {
-            self.reported.store(2, Ordering::SeqCst);
-            self.tell_parent(c::CLD_CONTINUED as i32, c::SIGCONT as i32);
-        }
-        self.change_queue.wake(Events::IN);
-    }
-
-    /// Whether it is stopped.
-    pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::SeqCst)
-    }
-
-    /// A stop (wait status 0x7f) or continue (0xffff) that was not waited for; `take`: it is now.
-    pub fn take_report(&self, stops: bool, continues: bool, take: bool) -> Option<i32> {
-        let (state, status) = match self.reported.load(Ordering::SeqCst) {
-            1 if stops => (1, (self.stop_signal.load(Ordering::SeqCst) as i32) << 8 | 0x7f),
-            2 if continues => (2, 0xffff),
-            _ => return None,
-        };
-        if take && self.reported.compare_exchange(state, 0, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            return None;
-        }
-        Some(status)
-    }
-
     /// SIGCHLD to the parent, and a wake-up of its wait.
-    fn tell_parent(&self, code: i32, status: i32) {
+    pub(super) fn tell_parent(&self, code: i32, status: i32) {
         let Some(parent) = self.parent() else { return };
         let uid = self.leader().map_or(0, |t| t.cred().uid);
         let usage = self.usage();
