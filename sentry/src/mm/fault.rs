@@ -217,7 +217,7 @@ impl Mm {
             }
         }
         let access = rights(vma.prot, true);
-        let end = run_end(vma, page, MAX_COPIES);
+        let end = run_end(vma, page, if self.alone() { MAX_COPIES } else { 1 });
         let mut retired = Vec::new();
         let mut at = page;
         let mut expected = Some(mapping.gpa);
@@ -238,6 +238,13 @@ impl Mm {
             quarantine::retire(&self.space, retired);
         }
         result
+    }
+
+    /// Whether one task alone uses the address space. Where there are others, pages are given only to who wants them:
+    /// another vCPU may be about to use an old translation of the pages around, and on a hypervisor that shadows page
+    /// tables that one can outlast a flush, until this vCPU enters the kernel.
+    fn alone(&self) -> bool {
+        self.users.load(Ordering::SeqCst) <= 1
     }
 
     /// Makes the frame of a private page the program's own. `expected`: where it was when the program wanted to write.
@@ -310,7 +317,8 @@ impl Mm {
         }
         let access = rights(vma.prot, true);
         let sequential = page == vma.fault_next && vma.fault_window != 0;
-        let window = if sequential { (vma.fault_window * 2).min(MAX_WINDOW) } else { FRESH as u32 };
+        let fresh = if self.alone() { FRESH } else { 1 };
+        let window = if sequential { (vma.fault_window * 2).min(MAX_WINDOW) } else { fresh as u32 };
         let huge_start = page & !(HUGE_PAGE_SIZE - 1);
         let fits = huge_start >= vma.start && huge_start + HUGE_PAGE_SIZE <= vma.end;
         let wanted = vma.flags.contains(VmFlags::HUGE)
@@ -319,7 +327,7 @@ impl Mm {
             vma.fault_next = huge_start + HUGE_PAGE_SIZE;
             return Ok(());
         }
-        let first = if sequential { page } else { page & !(FRESH * PAGE_SIZE - 1) };
+        let first = if sequential { page } else { page & !(fresh * PAGE_SIZE - 1) };
         let end = (first + u64::from(window) * PAGE_SIZE).min(vma.end).min(huge_start + HUGE_PAGE_SIZE);
         vma.fault_window = window;
         vma.fault_next = end;
@@ -371,7 +379,7 @@ impl Mm {
         let shared = vma.flags.contains(VmFlags::SHARED);
         if write && !shared {
             let access = rights(vma.prot, true);
-            let end = run_end(vma, page, MAX_COPIES);
+            let end = run_end(vma, page, if self.alone() { MAX_COPIES } else { 1 });
             let Backing::Object { object, .. } = &vma.backing else { return Err(FaultError::Bus) };
             let copy = FrameRef::alloc_uninit().map_err(|_| FaultError::NoMemory)?;
             copy.copy_from(0, &frame, 0, PAGE_SIZE as usize);
