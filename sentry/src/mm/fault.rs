@@ -6,6 +6,7 @@ use super::quarantine;
 use super::space::{Mm, MmInner};
 use super::vma::{Backing, Prot, VmFlags, Vma};
 use crate::arch::pgtable::{Access, Mapping};
+use crate::arch::port::{self, Flavour};
 use crate::errno::Errno;
 use crate::sync::Once;
 use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
@@ -217,7 +218,7 @@ impl Mm {
             }
         }
         let access = rights(vma.prot, true);
-        let end = run_end(vma, page, if self.alone() { MAX_COPIES } else { 1 });
+        let end = run_end(vma, page, if self.gives_ahead() { MAX_COPIES } else { 1 });
         let mut retired = Vec::new();
         let mut at = page;
         let mut expected = Some(mapping.gpa);
@@ -240,11 +241,11 @@ impl Mm {
         result
     }
 
-    /// Whether one task alone uses the address space. Where there are others, pages are given only to who wants them:
-    /// another vCPU may be about to use an old translation of the pages around, and on a hypervisor that shadows page
-    /// tables that one can outlast a flush, until this vCPU enters the kernel.
-    fn alone(&self) -> bool {
-        self.users.load(Ordering::SeqCst) <= 1
+    /// Whether pages are given that nobody has asked for yet: where page tables are shadowed and a fault is dear, and one
+    /// task alone uses the address space. Where there are others, another vCPU may be about to use an old translation of
+    /// the pages around, which there can outlast a flush, until this vCPU enters the kernel.
+    fn gives_ahead(&self) -> bool {
+        port::flavour() == Flavour::Pvm && self.users.load(Ordering::SeqCst) <= 1
     }
 
     /// Makes the frame of a private page the program's own. `expected`: where it was when the program wanted to write.
@@ -317,7 +318,7 @@ impl Mm {
         }
         let access = rights(vma.prot, true);
         let sequential = page == vma.fault_next && vma.fault_window != 0;
-        let fresh = if self.alone() { FRESH } else { 1 };
+        let fresh = if self.gives_ahead() { FRESH } else { 1 };
         let window = if sequential { (vma.fault_window * 2).min(MAX_WINDOW) } else { fresh as u32 };
         let huge_start = page & !(HUGE_PAGE_SIZE - 1);
         let fits = huge_start >= vma.start && huge_start + HUGE_PAGE_SIZE <= vma.end;
@@ -379,7 +380,7 @@ impl Mm {
         let shared = vma.flags.contains(VmFlags::SHARED);
         if write && !shared {
             let access = rights(vma.prot, true);
-            let end = run_end(vma, page, if self.alone() { MAX_COPIES } else { 1 });
+            let end = run_end(vma, page, if self.gives_ahead() { MAX_COPIES } else { 1 });
             let Backing::Object { object, .. } = &vma.backing else { return Err(FaultError::Bus) };
             let copy = FrameRef::alloc_uninit().map_err(|_| FaultError::NoMemory)?;
             copy.copy_from(0, &frame, 0, PAGE_SIZE as usize);
