@@ -27,7 +27,6 @@ pub mod sched;
 mod sched_native;
 pub mod seccomp;
 pub mod signal;
-mod stops;
 pub mod task;
 pub mod timer;
 pub mod uts;

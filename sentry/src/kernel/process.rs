@@ -1,6 +1,7 @@
 //! Thread groups (processes), their tree, process groups and sessions.
 
 mod registry;
+mod stops;
 
 use self::registry::TREE;
 pub use self::registry::*;
@@ -103,12 +104,12 @@ pub struct ThreadGroup {
     pub limits: SpinLock<Limits>,
     exiting: AtomicBool,
     exit_status: AtomicI32,
-    pub(super) stop_signal: AtomicU32,
-    pub(super) stopped: AtomicBool,
+    stop_signal: AtomicU32,
+    stopped: AtomicBool,
     /// How often SIGCONT or SIGKILL has ended stops, and those that were about to begin. Guards both of the above.
-    pub(super) continues: SpinLock<u64>,
+    continues: SpinLock<u64>,
     /// A stop or continue that the parent has not waited for: 0 none, 1 stopped, 2 continued.
-    pub(super) reported: AtomicU32,
+    reported: AtomicU32,
     /// Signal to the parent at the end.
     pub exit_signal: AtomicU32,
     /// Usage of tasks that have ended.
@@ -389,7 +390,7 @@ impl ThreadGroup {
     }
 
     /// SIGCHLD to the parent, and a wake-up of its wait.
-    pub(super) fn tell_parent(&self, code: i32, status: i32) {
+    fn tell_parent(&self, code: i32, status: i32) {
         let Some(parent) = self.parent() else { return };
         let uid = self.leader().map_or(0, |t| t.cred().uid);
         let usage = self.usage();

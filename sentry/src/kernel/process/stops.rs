@@ -1,7 +1,7 @@
 //! Stops and continues of processes: job control, as waitpid(2) and signal(7) describe it.
 
-use super::process::ThreadGroup;
-use super::ptrace;
+use super::super::ptrace;
+use super::ThreadGroup;
 use crate::sync::Events;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
