@@ -1,6 +1,6 @@
 //! A stand-in for the VMM in unit tests: host calls on a temporary directory, through the standard library.
 
-use crate::mm::frames;
+use crate::mm::frames::arena;
 use abi::hostcall::*;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -62,18 +62,12 @@ pub fn closes(stream: u64) -> u32 {
     with(|v| v.stream_closes.get(&stream).copied().unwrap_or(0))
 }
 
-#[allow(unsafe_code)]
 fn get(gpa: u64, len: u64) -> Vec<u8> {
-    let mut buf = vec![0; len as usize];
-    // SAFETY: tests pass addresses of memory that they own.
-    unsafe { frames::read_raw(gpa, &mut buf) };
-    buf
+    arena::read(gpa, len as usize)
 }
 
-#[allow(unsafe_code)]
 fn put(gpa: u64, data: &[u8]) {
-    // SAFETY: as in `get`.
-    unsafe { frames::write_raw(gpa, data) };
+    arena::write(gpa, data);
 }
 
 fn errno(e: &std::io::Error) -> i64 {

@@ -5,6 +5,8 @@
 //! never needed is never touched. Contents are only ever copied, raw: a program may write a frame at any time, so
 //! no `&[u8]` to one exists.
 
+#[cfg(test)]
+pub mod arena;
 pub mod heap;
 pub mod page;
 mod pool;
@@ -369,21 +371,8 @@ pub unsafe fn write_raw(gpa: u64, data: &[u8]) {
 
 #[cfg(not(test))]
 fn ensure_init() {}
-
-/// Natively, memory is an arena of the test process.
 #[cfg(test)]
-fn ensure_init() {
-    static INIT: std::sync::Once = std::sync::Once::new();
-    INIT.call_once(|| {
-        const LEN: usize = 512 << 20;
-        let layout = std::alloc::Layout::from_size_align(LEN, HUGE_PAGE_SIZE as usize).expect("layout");
-        // SAFETY: the layout is not empty; the arena is never freed.
-        let arena = unsafe { std::alloc::alloc_zeroed(layout) };
-        init(arena.expose_provenance() as u64, false, LEN as u64, 0, |_, _| None, || {});
-        // Frame 0 is never used.
-        add_extent(Extent { gpa: PAGE_SIZE, len: LEN as u64 - PAGE_SIZE, zone: Zone::Kernel as u64 });
-    });
-}
+use self::arena::ensure_init;
 
 #[cfg(test)]
 mod tests {
