@@ -275,6 +275,18 @@ pub fn finish(mut command: Command, stdin: &[u8], limit: Duration) -> io::Result
     Ok(Output { status, stdout: std::fs::read(out.path())?, stderr: std::fs::read(err.path())? })
 }
 
+/// Waits until a condition holds, which is asked every few milliseconds, at most for `limit`.
+///
+/// # Panics
+/// With `what` where it does not.
+pub fn wait_for(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Compiles a program of `tests/programs` statically and returns where it is.
 ///
 /// # Panics

@@ -1,22 +1,14 @@
 //! How containers end: with processes that are being made, and without the command that made them.
 
-use runsc_tests::{Bundle, code, compile, finish, platforms};
+use runsc_tests::{Bundle, code, compile, finish, platforms, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LIMIT, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[test]
 fn the_first_process_ends_while_others_fork() {
@@ -63,7 +55,9 @@ fn what_a_killed_do_leaves_is_removed() {
         command.arg(root.path()).args(["--", "/bin/busybox", "sleep", "600"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("runsc");
-        wait_for("it does not run", || list().first().is_some_and(|state| state["status"] == "running"));
+        wait_for("it does not run", LIMIT, || {
+            list().first().is_some_and(|state| state["status"] == "running")
+        });
         let state = list().remove(0);
         child.kill().expect("kill");
         child.wait().expect("wait");
@@ -71,7 +65,7 @@ fn what_a_killed_do_leaves_is_removed() {
         assert_eq!(list().len(), 1, "on {platform}");
         let pid = state["pid"].as_i64().and_then(|pid| Pid::from_raw(pid as i32)).expect("a process");
         kill_process(pid, Signal::KILL).expect("kill");
-        wait_for("its state stays", || list().is_empty());
+        wait_for("its state stays", LIMIT, || list().is_empty());
         let state_dir = place.path().join("state");
         assert_eq!(fs::read_dir(&state_dir).expect("a directory").count(), 0, "on {platform}");
         // Killed before there was more of it than its directory. The highest process id is never taken.

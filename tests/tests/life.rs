@@ -1,9 +1,9 @@
 //! The life of a container after its start: further processes, pauses, lists of processes. On each platform.
 
-use runsc_tests::{Bundle, code, finish, native, platforms, same};
+use runsc_tests::{Bundle, code, finish, native, platforms, same, wait_for};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -30,14 +30,6 @@ fn exec(bundle: &Bundle, options: &[&str], command: &[&str], stdin: &[u8]) -> (O
     (code(output.status), text(&output.stdout), text(&output.stderr))
 }
 
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LIMIT, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn exec_has_streams_status_and_changes() {
     for platform in platforms() {
@@ -55,7 +47,7 @@ fn exec_has_streams_status_and_changes() {
         let mut long = bundle.runsc(&["exec", "life", "sleep", "600"]);
         let mut long =
             long.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runsc");
-        wait_for("it does not run", || {
+        wait_for("it does not run", LIMIT, || {
             exec(&bundle, &[], &["sh", "-c", "ps -ef | grep -c '[s]leep 600'"], b"").1 == "2\n"
         });
         let kill = runsc(&bundle, &["kill", "life", "USR1"], b"");
@@ -114,20 +106,22 @@ fn exec_detached_has_a_stand_in() {
         };
         let alive = |pid: i32| Path::new(&format!("/proc/{pid}/exe")).exists();
         let pid = start("echo done > /tmp/done");
-        wait_for("the stand-in does not end", || !alive(pid));
+        wait_for("the stand-in does not end", LIMIT, || !alive(pid));
         assert_eq!(exec(&bundle, &[], &["cat", "/tmp/done"], b"").1, "done\n", "on {platform}");
         // A signal to it is one to the process; what kills it kills the process.
         let pid =
             start("trap 'echo term > /tmp/term; exit' TERM; : > /tmp/set; while :; do sleep 0.01; done");
-        wait_for("the trap is not set", || exec(&bundle, &[], &["test", "-e", "/tmp/set"], b"").0 == Some(0));
+        wait_for("the trap is not set", LIMIT, || {
+            exec(&bundle, &[], &["test", "-e", "/tmp/set"], b"").0 == Some(0)
+        });
         assert!(Command::new("kill").args(["-TERM", &pid.to_string()]).status().expect("kill").success());
-        wait_for("the process does not end", || !alive(pid));
+        wait_for("the process does not end", LIMIT, || !alive(pid));
         assert_eq!(exec(&bundle, &[], &["cat", "/tmp/term"], b"").1, "term\n", "on {platform}");
         let pid = start("exec sleep 4321");
         let count = || exec(&bundle, &[], &["sh", "-c", "ps -ef | grep -c '[4]321'"], b"").1;
-        wait_for("the process does not run", || count() == "1\n");
+        wait_for("the process does not run", LIMIT, || count() == "1\n");
         assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().expect("kill").success());
-        wait_for("the process outlives its stand-in", || count() == "0\n");
+        wait_for("the process outlives its stand-in", LIMIT, || count() == "0\n");
     }
 }
 
@@ -169,7 +163,7 @@ fn a_paused_container_stands_still() {
         let mut command = bundle.runsc(&["exec", "--detach", "life", "sh", "-c", script]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         assert!(command.status().expect("runsc").success());
-        wait_for("it does not count", || count() > 3);
+        wait_for("it does not count", LIMIT, || count() > 3);
         refused(&["resume", "life"], 1, "container not paused");
         assert!(runsc(&bundle, &["pause", "life"], b"").status.success(), "on {platform}");
         assert_eq!(status(&bundle), "paused");
@@ -179,7 +173,7 @@ fn a_paused_container_stands_still() {
         assert!(runsc(&bundle, &["resume", "life"], b"").status.success(), "on {platform}");
         assert_eq!(status(&bundle), "running");
         let before = count();
-        wait_for("it does not go on", || count() > before + 3);
+        wait_for("it does not go on", LIMIT, || count() > before + 3);
         let ps = text(&runsc(&bundle, &["ps", "life"], b"").stdout);
         assert!(
             ps.starts_with("UID") && ps.contains(" sleep\n") && ps.contains(" sh\n"),
@@ -191,7 +185,7 @@ fn a_paused_container_stands_still() {
         // One that is killed while it is paused dies.
         assert!(runsc(&bundle, &["pause", "life"], b"").status.success(), "on {platform}");
         assert!(runsc(&bundle, &["kill", "life", "KILL"], b"").status.success(), "on {platform}");
-        wait_for("it does not die", || status(&bundle) == "stopped");
+        wait_for("it does not die", LIMIT, || status(&bundle) == "stopped");
         refused(&["exec", "life", "true"], 255, "cannot exec in a stopped container");
         assert!(runsc(&bundle, &["delete", "life"], b"").status.success(), "on {platform}");
     }

@@ -1,11 +1,11 @@
 //! What can be seen of a sandbox: the trace of system calls, the last calls before a crash, what tasks are in, the
 //! watchdog, the table of system calls, the state of the host. On each platform where a sandbox is needed.
 
-use runsc_tests::{Bundle, compile, finish, platforms, runsc};
+use runsc_tests::{Bundle, compile, finish, platforms, runsc, wait_for};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -39,14 +39,6 @@ fn detached(platform: &str) -> Bundle {
     command.arg("--detach").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     assert!(command.status().expect("runsc").success(), "on {platform}");
     bundle
-}
-
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LIMIT, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -92,7 +84,7 @@ fn a_sandbox_that_runs_can_be_looked_into() {
             finish(bundle.runsc(&args), b"", LIMIT).expect("runsc debug")
         };
         let mut stacks = String::new();
-        wait_for("it does not sleep", || {
+        wait_for("it does not sleep", LIMIT, || {
             stacks = text(&debug(&["--stacks"]).stdout);
             stacks.starts_with("[1:1] sleep S cpu ")
         });
@@ -114,7 +106,7 @@ fn a_sandbox_that_runs_can_be_looked_into() {
             assert_eq!(text(&finish(command, b"", LIMIT).expect("exec").stdout), format!("{word}\n"));
         };
         exec("first");
-        wait_for("no trace", || read(&log).contains("sh X write(1, \"first\\n\", 6) = 6 ("));
+        wait_for("no trace", LIMIT, || read(&log).contains("sh X write(1, \"first\\n\", 6) = 6 ("));
         assert!(!read(&log).contains("openat"), "on {platform}");
         assert!(debug(&["--strace", "off"]).status.success(), "on {platform}");
         exec("second");
