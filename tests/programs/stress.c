@@ -169,6 +169,43 @@ static void forks(void) {
     pthread_join(b, NULL);
 }
 
+/* ---- crowd: every thread forks, and none ever runs on the memory of a child. */
+
+struct member { volatile uint64_t *own, *shared; };
+
+static void *crowd_member(void *argument) {
+    struct member *me = argument;
+    for (uint64_t turn = 0; !over(); turn++) {
+        for (int i = 0; i < 200; i++) {
+            uint64_t own = ++*me->own, shared = ++*me->shared;
+            if (own != shared) { complain("a thread saw other memory", own, shared); return NULL; }
+        }
+        if (turn % 4) { sched_yield(); continue; }
+        pid_t child = fork();
+        if (child == 0) {
+            for (int i = 0; i < 4; i++) { *me->own = 0; sched_yield(); }
+            _exit(0);
+        }
+        int status;
+        if (child < 0) complain("fork", errno, 0);
+        else if (waitpid(child, &status, 0) != child || status) complain("a child ended", status, 0);
+    }
+    return NULL;
+}
+
+static void crowd(void) {
+    enum { MEMBERS = 8 };
+    char *own = mmap(NULL, MEMBERS * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *shared = mmap(NULL, MEMBERS * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pthread_t threads[MEMBERS];
+    struct member members[MEMBERS];
+    for (int i = 0; i < MEMBERS; i++) {
+        members[i] = (struct member){ (uint64_t *)(own + i * PAGE), (uint64_t *)(shared + i * PAGE) };
+        threads[i] = spawn(crowd_member, &members[i]);
+    }
+    for (int i = 0; i < MEMBERS; i++) pthread_join(threads[i], NULL);
+}
+
 /* ---- rights: once a page is read-only nothing is stored into it. */
 
 static atomic_int rights_stop;
@@ -340,6 +377,7 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     if (!strcmp(argv[1], "words")) words();
     else if (!strcmp(argv[1], "forks")) forks();
+    else if (!strcmp(argv[1], "crowd")) crowd();
     else if (!strcmp(argv[1], "rights")) rights();
     else if (!strcmp(argv[1], "execs")) execs(argv);
     else if (!strcmp(argv[1], "signals")) signals();

@@ -33,6 +33,16 @@ pub fn serve(task: Arc<Task>, ctx: UserContext) {
             // Signals may have come of it.
             continue;
         }
+        // What may wait comes before the last look at all of this: who waits may go on on another vCPU, where another
+        // address space is loaded. The space goes first: the one that was loaded before may be the last of an ended
+        // process, whose memory is needed now.
+        if sched::activate(&current.mm_ref()) {
+            continue;
+        }
+        if current.switched.swap(false, Ordering::Relaxed) {
+            super::rseq::resume(&current);
+            continue;
+        }
         enter(&current);
         // What waited for this vCPU to let go of it, if anything did.
         crate::mm::quarantine::drain();
@@ -40,14 +50,9 @@ pub fn serve(task: Arc<Task>, ctx: UserContext) {
     }
 }
 
-/// Runs the program until something happens.
+/// Runs the program until something happens. Its address space is the loaded one; nothing here waits before it runs.
 fn enter(current: &CurrentTask) {
     let mm = current.mm_ref();
-    // First: the space that was loaded before may be the last of an ended process, whose memory is needed now.
-    sched::activate(&mm);
-    if current.switched.swap(false, Ordering::Relaxed) {
-        super::rseq::resume(current);
-    }
     sched::arm();
     let mut fpu = current.fpu.lock();
     fpu::load(&mut fpu);

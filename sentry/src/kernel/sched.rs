@@ -478,17 +478,19 @@ pub fn exit_current() -> ! {
     unreachable!("a dead task was switched to")
 }
 
-/// Makes the address space of a task the loaded one.
-pub fn activate(mm: &Arc<Mm>) {
+/// Makes the address space of a task the loaded one of this vCPU. Returns whether it was another before: to give that
+/// one up may have taken a wait, after which the task may be on another vCPU.
+pub fn activate(mm: &Arc<Mm>) -> bool {
     let cpu = this();
     let mut active = cpu.active.lock();
     if active.as_ref().is_some_and(|a| Arc::ptr_eq(a, mm)) {
-        return;
+        return false;
     }
     port::load_space(mm.space());
     let old = active.replace(mm.clone());
     drop(active);
     drop(old);
+    true
 }
 
 /// What the timer interrupt and every return to ring 3 look at: expired timers, and whether the slice is over.
