@@ -283,7 +283,8 @@ impl Control {
 
     /// The first process has ended with this wait status: tells those who wait for it.
     pub fn ended(&self, status: i32) {
-        for waiting in std::mem::take(&mut self.state().waits) {
+        let waits = std::mem::take(&mut self.state().waits);
+        for waiting in waits {
             send(&waiting.stream, &Reply::Exited { id: waiting.id, status });
         }
     }

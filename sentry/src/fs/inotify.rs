@@ -189,7 +189,8 @@ impl Inotify {
         let wd = mark.wd;
         extra.watches.add(mark);
         if let Err(e) = inode.watch(kinds & c::IN_ALL_EVENTS) {
-            if let Some(gone) = self.state.lock().watches.remove(&wd) {
+            let gone = self.state.lock().watches.remove(&wd);
+            if let Some(gone) = gone {
                 Self::unmark(&gone);
             }
             return Err(e);

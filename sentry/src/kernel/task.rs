@@ -352,7 +352,8 @@ impl Task {
 
     /// Lets a parent in vfork go on.
     pub fn finish_vfork(&self) {
-        if let Some(wait) = self.vfork_done.lock().take() {
+        let wait = self.vfork_done.lock().take();
+        if let Some(wait) = wait {
             wait.finish();
         }
     }

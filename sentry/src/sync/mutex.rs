@@ -57,6 +57,7 @@ impl<T: Default> Default for Mutex<T> {
 }
 
 /// Holds a [`Mutex`] until it is dropped.
+#[clippy::has_significant_drop]
 pub struct MutexGuard<'a, T: ?Sized> {
     lock: &'a Mutex<T>,
 }

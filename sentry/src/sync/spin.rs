@@ -108,6 +108,7 @@ pub fn stuck(start: u64, what: &str) {
 }
 
 /// Holds a [`SpinLock`] until it is dropped.
+#[clippy::has_significant_drop]
 pub struct SpinGuard<'a, T: ?Sized> {
     lock: &'a SpinLock<T>,
 }

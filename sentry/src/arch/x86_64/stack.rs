@@ -29,7 +29,8 @@ struct Stack {
 
 impl Stack {
     fn new() -> Option<Self> {
-        if let Some(top) = SPARE.lock().pop() {
+        let spare = SPARE.lock().pop();
+        if let Some(top) = spare {
             return Some(Self { top });
         }
         let block = frames::alloc_kernel_or_fail(STACK_ORDER)?;

@@ -301,7 +301,8 @@ impl MemFs {
             return Ok(Node::from_lower(&me, lower, stat));
         }
         let key = (stat.dev, stat.ino);
-        if let Some(node) = self.links.lock().get(&key).cloned() {
+        let known = self.links.lock().get(&key).cloned();
+        if let Some(node) = known {
             return Ok(node);
         }
         let node = Node::from_lower(&me, lower, stat);

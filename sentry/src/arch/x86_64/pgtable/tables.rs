@@ -50,8 +50,9 @@ pub(super) struct Spare {
 }
 
 pub(super) fn new_table() -> Option<u64> {
-    if let Some(table) = SPARE_TABLES.lock().pop() {
-        return Some(table);
+    let spare = SPARE_TABLES.lock().pop();
+    if spare.is_some() {
+        return spare;
     }
     let va = frames::alloc_kernel(0)?;
     // SAFETY: a page of our own.

@@ -52,11 +52,12 @@ impl Stubs {
     /// What is in a vCPU's place, which is taken then.
     fn take_slot(&self, cpu: usize) -> Slot {
         loop {
-            match core::mem::replace(&mut *self.slots[cpu].lock(), Slot::Taken) {
-                // It is being ended.
-                Slot::Taken => crate::arch::relax(),
-                slot => return slot,
+            let slot = core::mem::replace(&mut *self.slots[cpu].lock(), Slot::Taken);
+            if !matches!(slot, Slot::Taken) {
+                return slot;
             }
+            // It is being ended, by a vCPU that needs the lock for it.
+            crate::arch::relax();
         }
     }
 
