@@ -6,10 +6,12 @@ use super::quarantine;
 use super::space::{Mm, MmInner};
 use super::vma::{Backing, Prot, VmFlags, Vma};
 use crate::arch::pgtable::{Access, Mapping};
+use crate::arch::port::{self, Flavour};
 use crate::errno::Errno;
 use crate::sync::Once;
 use abi::{HUGE_PAGE_SIZE, PAGE_SIZE};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use smallvec::SmallVec;
 
@@ -39,6 +41,11 @@ pub enum FaultError {
 
 /// Most pages of a fault window.
 const MAX_WINDOW: u32 = 64;
+/// Pages of fresh memory that a first fault maps, those of an aligned block: where page tables are shadowed, a fault
+/// costs several times as much as the clearing of eight pages, and a shadow is filled for eight entries at once.
+const FRESH: u64 = 8;
+/// Most pages that are copied at once where a program writes one after the other.
+const MAX_COPIES: u32 = 16;
 /// Pages of an object that are mapped around a fault, where they are in its cache.
 const AROUND: u64 = 16;
 /// Guard below a growing stack.
@@ -70,6 +77,20 @@ fn rights(prot: Prot, write: bool) -> Access {
         write: write && prot.contains(Prot::WRITE),
         exec: prot.contains(Prot::EXEC),
     }
+}
+
+/// Where a run of faults that began at `page` ends, by what the range has seen: one page, then twice as many each time
+/// that the next fault is where the last run ended, up to `most`.
+fn run_end(vma: &mut Vma, page: u64, most: u32) -> u64 {
+    let next = page == vma.fault_next && vma.fault_window != 0;
+    vma.fault_window = if next { (vma.fault_window * 2).min(most) } else { 1 };
+    vma.fault_next = (page + u64::from(vma.fault_window) * PAGE_SIZE).min(vma.end);
+    vma.fault_next
+}
+
+/// Whether pages are given that nobody has asked for yet: where page tables are shadowed, and a fault is dear.
+fn gives_ahead() -> bool {
+    port::flavour() == Flavour::Pvm
 }
 
 /// What to do about a fault once the lock of the ranges is given up.
@@ -180,7 +201,13 @@ impl Mm {
     }
 
     /// A frame is there but the program may not do this with it: copy on write, or rights that were widened.
-    fn fault_present(&self, vma: &Vma, page: u64, write: bool, mapping: &Mapping) -> Result<(), FaultError> {
+    fn fault_present(
+        &self,
+        vma: &mut Vma,
+        page: u64,
+        write: bool,
+        mapping: &Mapping,
+    ) -> Result<(), FaultError> {
         if !write || vma.flags.contains(VmFlags::SHARED) {
             let access = rights(vma.prot, vma.flags.contains(VmFlags::SHARED));
             let _guard = self.tables.lock();
@@ -196,29 +223,63 @@ impl Mm {
             }
         }
         let access = rights(vma.prot, true);
-        let new = alloc(FrameRef::alloc_uninit)?;
-        let old = {
-            let _guard = self.tables.lock();
-            let Some(now) = self.space.lookup(page) else { return Ok(()) };
-            if now.gpa != mapping.gpa {
-                return Ok(());
+        let end = run_end(vma, page, self.most_copies());
+        let mut retired = Vec::new();
+        let mut at = page;
+        let mut expected = Some(mapping.gpa);
+        let result = loop {
+            match self.copy_page(at, expected.take(), access, &mut retired) {
+                // What follows is a favour only: the program has not asked for it yet.
+                Err(_) if at != page => break Ok(()),
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
             }
-            let old = self.space.frame(&now);
-            // One reference is the entry's, the other is ours: nobody else has it.
-            if old.refs() == 2 {
-                return self
-                    .space
-                    .protect(page, page + PAGE_SIZE, |_, _| access)
-                    .map_err(|_| FaultError::NoMemory);
+            at += PAGE_SIZE;
+            if at >= end {
+                break Ok(());
             }
-            new.copy_from(0, &old, 0, PAGE_SIZE as usize);
-            drop(old);
-            self.space.replace(page, new, access).map_err(|_| FaultError::NoMemory)?
         };
-        if let Some(old) = old {
-            quarantine::retire(&self.space, alloc::vec![old]);
+        if !retired.is_empty() {
+            quarantine::retire(&self.space, retired);
         }
-        Ok(())
+        result
+    }
+
+    /// Most pages that are copied at once. Where other tasks use the address space, another vCPU may be about to use an
+    /// old translation of the pages around, which on pvm can outlast a flush, until that vCPU enters the kernel.
+    fn most_copies(&self) -> u32 {
+        if gives_ahead() && self.users.load(Ordering::SeqCst) <= 1 { MAX_COPIES } else { 1 }
+    }
+
+    /// Makes the frame of a private page the program's own. `expected`: where it was when the program wanted to write.
+    /// `false`: there is none, or no longer that one.
+    fn copy_page(
+        &self,
+        page: u64,
+        expected: Option<u64>,
+        access: Access,
+        retired: &mut Vec<FrameRef>,
+    ) -> Result<bool, FaultError> {
+        let new = match expected {
+            Some(_) => alloc(FrameRef::alloc_uninit)?,
+            None => FrameRef::alloc_uninit().map_err(|_| FaultError::NoMemory)?,
+        };
+        let _guard = self.tables.lock();
+        let Some(now) = self.space.lookup(page).filter(|now| now.present) else { return Ok(false) };
+        if expected.is_some_and(|gpa| gpa != now.gpa) || (expected.is_none() && now.write) {
+            return Ok(false);
+        }
+        let old = self.space.frame(&now);
+        // One reference is the entry's, the other is ours: nobody else has it.
+        if old.refs() == 2 {
+            self.space.protect(page, page + PAGE_SIZE, |_, _| access).map_err(|_| FaultError::NoMemory)?;
+            return Ok(true);
+        }
+        new.copy_from(0, &old, 0, PAGE_SIZE as usize);
+        drop(old);
+        retired.extend(self.space.replace(page, new, access).map_err(|_| FaultError::NoMemory)?);
+        Ok(true)
     }
 
     /// The first store to a page that is mapped for reading, of an object that has been told now.
@@ -260,11 +321,9 @@ impl Mm {
             return Ok(());
         }
         let access = rights(vma.prot, true);
-        let window = if page == vma.fault_next && vma.fault_window != 0 {
-            (vma.fault_window * 2).min(MAX_WINDOW)
-        } else {
-            1
-        };
+        let sequential = page == vma.fault_next && vma.fault_window != 0;
+        let fresh = if gives_ahead() { FRESH } else { 1 };
+        let window = if sequential { (vma.fault_window * 2).min(MAX_WINDOW) } else { fresh as u32 };
         let huge_start = page & !(HUGE_PAGE_SIZE - 1);
         let fits = huge_start >= vma.start && huge_start + HUGE_PAGE_SIZE <= vma.end;
         let wanted = vma.flags.contains(VmFlags::HUGE)
@@ -273,25 +332,32 @@ impl Mm {
             vma.fault_next = huge_start + HUGE_PAGE_SIZE;
             return Ok(());
         }
-        let end = (page + u64::from(window) * PAGE_SIZE).min(vma.end).min(huge_start + HUGE_PAGE_SIZE);
+        let first = if sequential { page } else { page & !(fresh * PAGE_SIZE - 1) };
+        let end = (first + u64::from(window) * PAGE_SIZE).min(vma.end).min(huge_start + HUGE_PAGE_SIZE);
         vma.fault_window = window;
         vma.fault_next = end;
-        let mut at = page;
-        while at < end {
-            let frame = match if at == page {
-                alloc(FrameRef::alloc_zeroed)
-            } else {
-                FrameRef::alloc_zeroed().map_err(|_| FaultError::NoMemory)
-            } {
-                Ok(frame) => frame,
-                Err(e) if at == page => return Err(e),
-                Err(_) => break,
+        self.map_fresh(page, alloc(FrameRef::alloc_zeroed)?, access)?;
+        // The rest is a favour, as long as there is memory.
+        for at in (first.max(vma.start)..end).step_by(PAGE_SIZE as usize) {
+            let there = at == page || {
+                let _guard = self.tables.lock();
+                self.space.lookup(at).is_some()
             };
-            let _guard = self.tables.lock();
-            if self.space.lookup(at).is_none() {
-                self.space.map(at, frame, access).map_err(|_| FaultError::NoMemory)?;
+            if there {
+                continue;
             }
-            at += PAGE_SIZE;
+            let Ok(frame) = FrameRef::alloc_zeroed() else { break };
+            if self.map_fresh(at, frame, access).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn map_fresh(&self, page: u64, frame: FrameRef, access: Access) -> Result<(), FaultError> {
+        let _guard = self.tables.lock();
+        if self.space.lookup(page).is_none() {
+            self.space.map(page, frame, access).map_err(|_| FaultError::NoMemory)?;
         }
         Ok(())
     }
@@ -314,18 +380,28 @@ impl Mm {
         mapped
     }
 
-    fn fault_object(&self, vma: &Vma, page: u64, write: bool, frame: FrameRef) -> Result<(), FaultError> {
-        let Backing::Object { object, .. } = &vma.backing else { return Err(FaultError::Bus) };
+    fn fault_object(&self, vma: &mut Vma, page: u64, write: bool, frame: FrameRef) -> Result<(), FaultError> {
         let shared = vma.flags.contains(VmFlags::SHARED);
         if write && !shared {
+            let access = rights(vma.prot, true);
+            let end = run_end(vma, page, self.most_copies());
+            let Backing::Object { object, .. } = &vma.backing else { return Err(FaultError::Bus) };
             let copy = FrameRef::alloc_uninit().map_err(|_| FaultError::NoMemory)?;
             copy.copy_from(0, &frame, 0, PAGE_SIZE as usize);
-            let _guard = self.tables.lock();
-            if self.space.lookup(page).is_none() {
-                self.space.map(page, copy, rights(vma.prot, true)).map_err(|_| FaultError::NoMemory)?;
+            self.map_fresh(page, copy, access)?;
+            let more = ((end - page) / PAGE_SIZE - 1) as usize;
+            let next =
+                if more == 0 { SmallVec::new() } else { object.frames_present(vma.page_of(page) + 1, more) };
+            for (at, frame) in (page + PAGE_SIZE..end).step_by(PAGE_SIZE as usize).zip(next) {
+                let Ok(copy) = FrameRef::alloc_uninit() else { break };
+                copy.copy_from(0, &frame, 0, PAGE_SIZE as usize);
+                if self.map_fresh(at, copy, access).is_err() {
+                    break;
+                }
             }
             return Ok(());
         }
+        let Backing::Object { object, .. } = &vma.backing else { return Err(FaultError::Bus) };
         let tracked = object.tracks_writes();
         let access = rights(vma.prot, shared && (write || !tracked));
         let stores = write && tracked;

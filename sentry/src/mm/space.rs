@@ -62,7 +62,7 @@ pub struct Mm {
     /// Contexts of asynchronous input and output.
     pub aio: Contexts,
     /// Tasks that have this address space.
-    users: AtomicUsize,
+    pub(super) users: AtomicUsize,
 }
 
 /// The part of an address space that its lock guards.
