@@ -17,6 +17,18 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Lets this process be killed when its parent ends, if that has not ended yet.
+///
+/// # Errors
+/// As PR_SET_PDEATHSIG of prctl(2).
+pub fn end_with_parent() -> Result<(), Error> {
+    // SAFETY: takes numbers.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } != 0 {
+        return Err(Error::os("asking to end with the command (prctl)"));
+    }
+    Ok(())
+}
+
 /// Forks a child that runs `body` and ends with its result, as the first process of a PID namespace of its own if
 /// `own_pids`. Returns its process id. To be called while the process has a single thread: the child goes on with a
 /// copy of it.

@@ -41,6 +41,8 @@ pub struct Sandbox {
     pub spec: Vec<u8>,
     /// A snapshot that the sandbox goes on from, instead of beginning with the specification.
     pub snapshot: Option<Snapshot>,
+    /// It ends when the command does, however that ends: nobody else knows of it.
+    pub ephemeral: bool,
     /// Number of vCPUs.
     pub cpus: u32,
     /// Most bytes of guest memory.
@@ -82,6 +84,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
         platform,
         spec,
         snapshot,
+        ephemeral,
         cpus,
         memory,
         most_memory,
@@ -125,6 +128,9 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     let report = close_inherited(null, debug_log.as_ref(), kept)?;
     // The command says when to go on: once it has noted this process, so that one that is killed leaves nothing that no
     // command knows of. Its end of the socket is closed here by now, so that its death is seen.
+    if ephemeral {
+        process::end_with_parent()?;
+    }
     let mut go = [0];
     (&*sync).read_exact(&mut go).map_err(|e| Error::os("waiting for the command", e))?;
     let jail = Jail {

@@ -195,6 +195,7 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
         platform,
         spec,
         snapshot,
+        ephemeral: request.ephemeral,
         cpus: limits::cpus(request.global),
         memory: limits::memory(request.global, &limited)?,
         most_memory: limits::most_memory(),
