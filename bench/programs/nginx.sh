@@ -2,7 +2,7 @@
 mkdir -p /tmp/www && cd /tmp
 head -c 1024 /dev/zero >www/page
 cat >nginx.conf <<'C'
-worker_processes 1; daemon off; master_process off; pid /tmp/nginx.pid; error_log stderr crit;
+user root; worker_processes 1; daemon off; master_process off; pid /tmp/nginx.pid; error_log stderr crit;
 events { worker_connections 512; }
 http { access_log off; client_body_temp_path /tmp/b; proxy_temp_path /tmp/p; fastcgi_temp_path /tmp/f;
   uwsgi_temp_path /tmp/u; scgi_temp_path /tmp/s; server { listen 127.0.0.1:7002; root /tmp/www; } }

@@ -42,6 +42,9 @@ struct Options {
     /// Leaves the operations out.
     #[arg(long, conflicts_with = "only")]
     no_operations: bool,
+    /// Measures these scripts of programs (`bench/programs`) alone.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", conflicts_with_all = ["only", "no_operations"])]
+    programs: Vec<String>,
     /// Measures in these places alone: native, kvm, systrap, runc, crun, gvisor. Without it, in all that are there.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     places: Vec<String>,
@@ -76,14 +79,17 @@ fn run(options: &Options) -> Result<String, Failure> {
         place.state(&work)?;
     }
     let pace = if options.quick { operations::QUICK } else { operations::FULL };
-    let all = options.only.is_empty();
+    let all = options.only.is_empty() && options.programs.is_empty();
     let rounds = |full: usize, quick: usize| if options.quick { quick } else { full };
-    let operations = match options.no_operations {
+    let operations = match options.no_operations || !options.programs.is_empty() {
         true => Vec::new(),
         false => operations::measure(&work, &places, &options.only, pace)?,
     };
     let commands = if all { commands::measure(&work, &places, rounds(21, 5))? } else { Vec::new() };
-    let programs = if all { programs::measure(&work, &places, rounds(5, 1))? } else { Vec::new() };
+    let programs = match options.only.is_empty() {
+        true => programs::measure(&work, &places, &options.programs, rounds(5, 1))?,
+        false => Vec::new(),
+    };
     let idle = if all { idle::measure(&work, &places)? } else { Vec::new() };
     let report = report::Report {
         places: &places,

@@ -33,13 +33,18 @@ pub struct Named {
     pub values: Vec<Vec<f64>>,
 }
 
-/// Runs them all, the places in turns. A place in which a script fails or takes too long has no figures of it.
-pub fn measure(work: &Work, places: &[Place], rounds: usize) -> Result<Vec<Named>, Failure> {
+/// Runs them all, or those of `only` where that names any, the places in turns. A place in which a script fails or takes
+/// too long has no figures of it.
+pub fn measure(work: &Work, places: &[Place], only: &[String], rounds: usize) -> Result<Vec<Named>, Failure> {
+    if let Some(unknown) = only.iter().find(|name| !SCRIPTS.iter().any(|(script, _)| name == script)) {
+        return Err(format!("there is no script {unknown:?} of programs").into());
+    }
     let mut figures: Vec<Named> = Vec::new();
     if !work.has(Root::Host) {
         return Ok(figures);
     }
-    for (script, text) in SCRIPTS {
+    for (script, text) in SCRIPTS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|o| o == name))
+    {
         let args = ["/bin/bash", "-c", text];
         let bundle = work.bundle(&format!("program-{script}"), Root::Host, &args)?;
         // Natively in a network and a /tmp of its own, as the containers have.
