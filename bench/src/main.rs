@@ -30,7 +30,7 @@ pub type Failure = Box<dyn std::error::Error>;
 #[derive(Parser)]
 #[command(version)]
 struct Options {
-    /// Short loops and few rounds: under a minute.
+    /// Short loops and few rounds.
     #[arg(long)]
     quick: bool,
     /// Prints JSON, with every sample, instead of tables.
