@@ -36,6 +36,7 @@ macro_rules! modules {
 }
 
 modules! {
+    test_asyncio;
     test_epoll;
     test_fcntl without "test_fcntl_64_bit"; // F_NOTIFY
     test_mmap;
@@ -46,7 +47,9 @@ modules! {
     test_select;
     test_selectors;
     test_shutil without "test_disk_usage"; // statfs of the root
+    test_signal;
     test_socket without "*UDPLITE*"; // UDP-Lite
+    test_subprocess;
     test_tempfile;
     test_threading;
 }
