@@ -125,7 +125,11 @@ fn system_calls_at_random_do_no_harm() {
         let what = run.what.clone();
         std::thread::sleep(Duration::from_secs(seconds / 2));
         if let Err(said) = answers(&run.bundle, &run.name) {
-            panic!("{what}: no answer: {said:?}\n{:?}", complaints(&run.bundle.path().join("log")));
+            let ended = run.child.try_wait().expect("wait");
+            let out = std::fs::read(run.bundle.path().join("out")).expect("the output");
+            let out = String::from_utf8_lossy(&out[out.len().saturating_sub(1000)..]).into_owned();
+            let complaints = complaints(&run.bundle.path().join("log"));
+            panic!("{what}: no answer: {said:?}, ended: {ended:?}, it printed {out:?}\n{complaints:?}");
         }
         let peak = Path::new("/sys/fs/cgroup/memory/runsc").join(&run.name).join("memory.max_usage_in_bytes");
         if let Ok(text) = std::fs::read_to_string(&peak) {

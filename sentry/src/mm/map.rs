@@ -371,7 +371,7 @@ impl Mm {
         let old_len = old_len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
         let new_len = new_len.checked_next_multiple_of(PAGE_SIZE).filter(|l| *l != 0).ok_or(Errno::EINVAL)?;
         if new_len > self.user_top {
-            return Err(if fixed { Errno::EINVAL } else { Errno::ENOMEM });
+            return Err(Errno::EINVAL);
         }
         let mut inner = self.inner.lock();
         if fixed {
@@ -390,6 +390,9 @@ impl Mm {
         let old_end = old.checked_add(old_len).ok_or(Errno::EINVAL)?;
         if !fixed && !keep && new_len <= old_len {
             if new_len < old_len {
+                if old_end > self.user_top {
+                    return Err(Errno::EINVAL);
+                }
                 self.unmap_locked(&mut inner, old + new_len, old_end)?;
             }
             return Ok(old);
