@@ -126,11 +126,12 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     kept.extend(directories.iter().map(|d| d.fd.as_raw_fd()));
     kept.extend(streams.iter().map(|s| s.fd.as_raw_fd()));
     let report = close_inherited(null, debug_log.as_ref(), kept)?;
-    // The command says when to go on: once it has noted this process, so that one that is killed leaves nothing that no
-    // command knows of. Its end of the socket is closed here by now, so that its death is seen.
     if ephemeral {
+        // Before it is waited for: a command that has ended by now does not answer.
         process::end_with_parent()?;
     }
+    // The command says when to go on: once it has noted this process, so that one that is killed leaves nothing that no
+    // command knows of. Its end of the socket is closed here by now, so that its death is seen.
     let mut go = [0];
     (&*sync).read_exact(&mut go).map_err(|e| Error::os("waiting for the command", e))?;
     let jail = Jail {
