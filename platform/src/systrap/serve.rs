@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use abi::boot::{
     CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_HOSTCALL, SHARED_GPA, SYSTRAP_CRASH_GPA, SYSTRAP_PHYSMAP,
@@ -26,6 +27,8 @@ const REGISTERS: [&str; 23] = [
 ];
 /// Most frames of a crash that are printed.
 const MAX_FRAMES: usize = 24;
+/// How long after a spawner the sentry process may end, so that its end is the cause.
+const END_OF_SENTRY: Duration = Duration::from_secs(1);
 
 fn area(cpu: u32) -> u64 {
     CPU_AREAS_GPA + u64::from(cpu) * CPU_AREA_SIZE
@@ -41,6 +44,13 @@ fn futex_wait(word: &AtomicU32, value: u32) {
 fn futex_wake(word: &AtomicU32) {
     // SAFETY: as in `futex_wait`.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX, 0, 0, 0) };
+}
+
+/// Leaves the end of this process to another thread.
+fn rest() -> ! {
+    loop {
+        std::thread::park();
+    }
 }
 
 /// Tells the guest of events: bits in the shared page, then a kick of vCPU 0.
@@ -137,7 +147,7 @@ impl Broker {
         };
         let ret = match stubs {
             Some(Ok(ret)) => ret,
-            Some(Err(Gone)) => self.finish(&Outcome::Failed("a spawner of stubs ended".into())),
+            Some(Err(Gone)) => self.spawner_is_gone(),
             None => match self.services.serve(&block) {
                 Served::Return(ret) => ret,
                 Served::StartCpus => self.start_others(),
@@ -158,9 +168,25 @@ impl Broker {
         0
     }
 
-    /// Ends the sentry process, and with it its namespace, and then this one.
+    /// A spawner is gone: with the sentry process, whose end says more, or by itself.
+    fn spawner_is_gone(&self) -> ! {
+        let ended = self.ended.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let wait = self.end.wait_timeout_while(ended, END_OF_SENTRY, |ended| !*ended);
+        let (ended, _) = wait.unwrap_or_else(|poisoned| poisoned.into_inner());
+        if *ended {
+            drop(ended);
+            rest();
+        }
+        drop(ended);
+        self.finish(&Outcome::Failed("a spawner of stubs ended".into()))
+    }
+
+    /// Ends the sentry process, and with it its namespace, and then this one. What other vCPUs find missing because of
+    /// that is no outcome: the first one counts.
     fn finish(&self, outcome: &Outcome) -> ! {
-        self.ending.store(true, Ordering::SeqCst);
+        if self.ending.swap(true, Ordering::SeqCst) {
+            rest();
+        }
         let none = std::ptr::null_mut::<libc::siginfo_t>();
         // SAFETY: takes a descriptor and numbers. It fails only where the process has ended already.
         unsafe {
