@@ -1,5 +1,6 @@
 /* `exhaust MODE`: uses up what a program can make grow. The kernel must refuse or kill, never fail itself. */
 #include "check.h"
+#include <sys/socket.h>
 
 static char block[1 << 20];
 
@@ -107,6 +108,37 @@ static int alarms(void) {
     return killed < 60;
 }
 
+/* Sockets that are in flight over others, in every process, until there is no more memory; then all of them end at
+   once, with thousands of sockets to close each. */
+static void send_over(int over, int what) {
+    char byte = 0, control[CMSG_SPACE(sizeof(int))];
+    struct iovec vector = {&byte, 1};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    *head = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(head), &what, sizeof what);
+    sendmsg(over, &message, MSG_DONTWAIT);
+}
+
+static int flights(void) {
+    struct rlimit limit = {100000, 100000};
+    setrlimit(RLIMIT_NOFILE, &limit);
+    for (int i = 0; i < 8; i++) {
+        if (fork()) continue;
+        int ends[2];
+        while (!socketpair(AF_UNIX, i & 1 ? SOCK_STREAM : SOCK_DGRAM, 0, ends))
+            send_over(ends[0], ends[0]), send_over(ends[1], ends[0]);
+        raise(SIGSTOP);
+        _exit(0);
+    }
+    for (int i = 0, status; i < 8; i++) waitpid(-1, &status, WUNTRACED);
+    kill(0, SIGCONT);
+    int ended = 0, status;
+    while (wait(&status) > 0) ended++;
+    printf("refused, and %d ended\n", ended);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IONBF, 0);
     if (argc < 2) return 2;
@@ -117,5 +149,6 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "tables")) return tables();
     if (!strcmp(argv[1], "processes")) return processes();
     if (!strcmp(argv[1], "alarms")) return alarms();
+    if (!strcmp(argv[1], "flights")) return flights();
     return 2;
 }

@@ -60,6 +60,11 @@ fn signals_do_not_keep_the_dying_from_dying() {
     exhaust("alarms", &[0], " children were killed");
 }
 
+#[test]
+fn sockets_in_flight_are_refused() {
+    exhaust("flights", &[0], "refused, and ");
+}
+
 /// What a program has freed goes back to the host after a while.
 #[test]
 fn freed_memory_goes_back_to_the_host() {

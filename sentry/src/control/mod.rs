@@ -6,6 +6,7 @@ use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::wait::{self, WaitError};
 use crate::kernel::{boot, events, freeze, join, oom, reclaim, resources};
 use crate::mm::frames::page::KernelPage;
+use crate::net::unix::collect;
 use crate::strace;
 use crate::sync::Events;
 use abi::control::{Answer, Command, Failure, ProcessInfo, Reply, Request, Usage};
@@ -27,6 +28,7 @@ pub fn serve() {
     let mut told = 0;
     loop {
         reclaim::run();
+        collect::collect_due();
         let kills = oom::kills();
         if kills != told {
             reply(&Reply::OutOfMemory { id: 0, kills: kills - told });
@@ -34,10 +36,12 @@ pub fn serve() {
         }
         let due = reclaim::due();
         let request = ControlReceive { gpa: buffer.gpa(), len: MAX_COMMAND as u64 };
-        let queues = [(&events::CONTROL, Events::IN), (&reclaim::WANTED, Events::IN)];
+        let wanted = || reclaim::due() != due || oom::kills() != kills || collect::is_due();
+        let queues =
+            [(&events::CONTROL, Events::IN), (&reclaim::WANTED, Events::IN), (&collect::WANTED, Events::IN)];
         let received = wait::wait_until(&queues, due, || match crate::host::call(&request) {
             Ok(len) => Some(Ok(Some(len))),
-            Err(Errno::EAGAIN) => (reclaim::due() != due || oom::kills() != kills).then_some(Ok(None)),
+            Err(Errno::EAGAIN) => wanted().then_some(Ok(None)),
             Err(e) => Some(Err(e)),
         });
         match received {

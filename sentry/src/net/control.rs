@@ -121,12 +121,17 @@ impl Rights {
     }
 
     /// Shows the descriptions as they are now.
-    pub fn show(&self, out: &mut Vec<InFlight>) {
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn show(&self, out: &mut Vec<InFlight>) -> Result<()> {
+        out.try_reserve(self.files.len()).map_err(|_| Errno::ENOMEM)?;
         out.extend(self.files.iter().map(|file| InFlight {
             key: Arc::as_ptr(file).addr(),
             references: Arc::strong_count(file),
             socket: unix_socket(file),
         }));
+        Ok(())
     }
 
     /// Another set of the same, for MSG_PEEK.

@@ -199,6 +199,23 @@ pub fn all() -> Vec<Arc<dyn Socket>> {
     ALL.lock().values().filter_map(Weak::upgrade).collect()
 }
 
+/// Number of sockets that there are.
+pub fn count() -> usize {
+    ALL.lock().len()
+}
+
+/// The same as [`all`] for those who can do without.
+///
+/// # Errors
+/// ENOMEM.
+pub fn try_all() -> Result<Vec<Arc<dyn Socket>>> {
+    let mut sockets = Vec::new();
+    let all = ALL.lock();
+    sockets.try_reserve_exact(all.len()).map_err(|_| Errno::ENOMEM)?;
+    sockets.extend(all.values().filter_map(Weak::upgrade));
+    Ok(sockets)
+}
+
 /// A socket as what serves a description.
 pub struct SocketFile {
     socket: Arc<dyn Socket>,

@@ -151,9 +151,12 @@ impl<A: Clone> PacketQueue<A> {
     }
 
     /// Shows the descriptions in it.
-    pub fn show_rights(&self, out: &mut Vec<InFlight>) {
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn show_rights(&self, out: &mut Vec<InFlight>) -> Result<()> {
         let packets = self.packets.lock();
-        packets.iter().filter_map(|p| p.rights.as_ref()).for_each(|rights| rights.show(out));
+        packets.iter().filter_map(|p| p.rights.as_ref()).try_for_each(|rights| rights.show(out))
     }
 
     /// Throws everything away.

@@ -98,9 +98,12 @@ impl StreamBuffer {
     }
 
     /// Shows the descriptions in it.
-    pub fn show_rights(&self, out: &mut alloc::vec::Vec<InFlight>) {
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn show_rights(&self, out: &mut alloc::vec::Vec<InFlight>) -> Result<()> {
         let state = self.state.lock();
-        state.segments.iter().filter_map(|s| s.rights.as_ref()).for_each(|rights| rights.show(out));
+        state.segments.iter().filter_map(|s| s.rights.as_ref()).try_for_each(|rights| rights.show(out))
     }
 
     /// Takes as much from a source as there is room for below `capacity` bytes. `rights` go with the first byte.

@@ -1,6 +1,6 @@
 //! Sockets of the unix domain: unix(7).
 
-mod collect;
+pub mod collect;
 mod names;
 mod transfer;
 
@@ -254,9 +254,9 @@ impl UnixSocket {
     }
 
     /// Shows the descriptions that wait to be received.
-    fn in_flight(&self, out: &mut Vec<InFlight>) {
-        self.buffer.show_rights(out);
-        self.packets.show_rights(out);
+    fn in_flight(&self, out: &mut Vec<InFlight>) -> Result<()> {
+        self.buffer.show_rights(out)?;
+        self.packets.show_rights(out)
     }
 
     fn drop_queues(&self) {
@@ -479,7 +479,7 @@ impl Socket for UnixSocket {
         self.drop_queues();
         self.wake_blocked();
         self.common.queue.wake(ALL_EVENTS);
-        collect::collect();
+        collect::closed();
     }
 
     fn as_any(&self) -> &dyn Any {
