@@ -4,6 +4,7 @@ use super::SocketFile;
 use crate::errno::{Errno, Result};
 use crate::sync::SpinLock;
 use crate::vfs::{OpenFile, hooks};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -102,6 +103,8 @@ pub struct InFlight {
 pub struct Rights {
     files: Vec<Arc<OpenFile>>,
     uid: u32,
+    /// Where they go when they are thrown away, which is no moment to ask for memory.
+    grave: Option<Box<Grave>>,
 }
 
 impl Rights {
@@ -117,7 +120,7 @@ impl Rights {
         }
         *count += files.len();
         SOCKETS.fetch_add(count_sockets(&files), Ordering::SeqCst);
-        Ok(Self { files, uid })
+        Ok(Self { files, uid, grave: Some(Box::default()) })
     }
 
     /// Shows the descriptions as they are now.
@@ -139,7 +142,7 @@ impl Rights {
         note_move();
         *IN_FLIGHT.lock().entry(self.uid).or_default() += self.files.len();
         SOCKETS.fetch_add(count_sockets(&self.files), Ordering::SeqCst);
-        Self { files: self.files.clone(), uid: self.uid }
+        Self { files: self.files.clone(), uid: self.uid, grave: Some(Box::default()) }
     }
 
     /// Takes them out of flight.
@@ -162,31 +165,55 @@ impl Rights {
 
 impl Drop for Rights {
     fn drop(&mut self) {
-        if !self.files.is_empty() {
-            self.uncount();
-            bury(core::mem::take(&mut self.files));
+        if self.files.is_empty() {
+            return;
+        }
+        self.uncount();
+        if let Some(mut grave) = self.grave.take() {
+            grave.files = core::mem::take(&mut self.files);
+            bury(grave);
         }
     }
 }
 
-static DEAD: SpinLock<Vec<Arc<OpenFile>>> = SpinLock::new(Vec::new());
+/// Descriptions that were in one message, in a list.
+#[derive(Default)]
+struct Grave {
+    files: Vec<Arc<OpenFile>>,
+    next: Option<Box<Grave>>,
+}
+
+static DEAD: SpinLock<Option<Box<Grave>>> = SpinLock::new(None);
 static BURYING: AtomicBool = AtomicBool::new(false);
+
+/// The next of those that are to be dropped.
+fn next_dead() -> Option<Arc<OpenFile>> {
+    let mut dead = DEAD.lock();
+    loop {
+        let mut grave = dead.take()?;
+        if let Some(file) = grave.files.pop() {
+            *dead = Some(grave);
+            return Some(file);
+        }
+        *dead = grave.next.take();
+    }
+}
 
 /// Drops descriptions one after the other: a socket that goes may hold others in its queue, in a chain of any
 /// length, and the kernel's stack is small.
-fn bury(files: Vec<Arc<OpenFile>>) {
-    DEAD.lock().extend(files);
+fn bury(mut grave: Box<Grave>) {
+    {
+        let mut dead = DEAD.lock();
+        grave.next = dead.take();
+        *dead = Some(grave);
+    }
     while !BURYING.swap(true, Ordering::SeqCst) {
-        loop {
-            let next = DEAD.lock().pop();
-            match next {
-                Some(file) => drop(file),
-                None => break,
-            }
+        while let Some(file) = next_dead() {
+            drop(file);
         }
         BURYING.store(false, Ordering::SeqCst);
         // What another has left while this one was still seen at work.
-        if DEAD.lock().is_empty() {
+        if DEAD.lock().is_none() {
             return;
         }
     }

@@ -6,9 +6,12 @@ use crate::sync::SpinLock;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use smallvec::SmallVec;
 
 /// Highest limit, /proc/sys/fs/nr_open.
 pub const NR_OPEN: usize = 1 << 20;
+/// Descriptors that are closed at a time.
+const AT_A_TIME: usize = 32;
 
 #[derive(Clone)]
 struct Slot {
@@ -184,41 +187,44 @@ impl FdTable {
 
     /// Closes a range of descriptors, both ends included, or marks it close-on-exec; close_range(2).
     pub fn close_range(&self, first: u32, last: u32, cloexec: bool) {
-        let mut gone: Vec<Slot> = Vec::new();
-        {
-            let mut slots = self.slots.lock();
-            let end = (last as usize).saturating_add(1).min(slots.slots.len());
-            for fd in (first as usize)..end {
-                if cloexec {
-                    if let Some(Some(slot)) = slots.slots.get_mut(fd) {
-                        slot.cloexec = true;
+        if !cloexec {
+            return self.close_if(first as usize, last as usize, |_| true);
+        }
+        let mut slots = self.slots.lock();
+        let end = (last as usize).saturating_add(1).min(slots.slots.len());
+        for slot in slots.slots.get_mut(first as usize..end).into_iter().flatten().flatten() {
+            slot.cloexec = true;
+        }
+    }
+
+    /// Closes those of a range, both ends included. A few at a time: how many there are is up to programs, and what
+    /// closes them may be the end of a process for want of memory.
+    fn close_if(&self, first: usize, last: usize, wanted: impl Fn(&Slot) -> bool) {
+        let mut next = first;
+        loop {
+            let mut gone: SmallVec<[Slot; AT_A_TIME]> = SmallVec::new();
+            {
+                let mut slots = self.slots.lock();
+                let end = last.saturating_add(1).min(slots.slots.len());
+                while next < end && gone.len() < AT_A_TIME {
+                    if slots.slots.get(next).and_then(Option::as_ref).is_some_and(&wanted) {
+                        gone.extend(slots.remove(next));
                     }
-                } else if let Some(slot) = slots.remove(fd) {
-                    gone.push(slot);
+                    next += 1;
                 }
             }
-        }
-        for slot in gone {
-            self.closed(slot.file);
+            if gone.is_empty() {
+                return;
+            }
+            for slot in gone {
+                self.closed(slot.file);
+            }
         }
     }
 
     /// Closes what execve(2) closes.
     pub fn close_on_exec(&self) {
-        let gone: Vec<Slot> = {
-            let mut slots = self.slots.lock();
-            let marked: Vec<usize> = slots
-                .slots
-                .iter()
-                .enumerate()
-                .filter(|(_, s)| s.as_ref().is_some_and(|s| s.cloexec))
-                .map(|(fd, _)| fd)
-                .collect();
-            marked.into_iter().filter_map(|fd| slots.remove(fd)).collect()
-        };
-        for slot in gone {
-            self.closed(slot.file);
-        }
+        self.close_if(0, usize::MAX, |slot| slot.cloexec);
     }
 
     /// Close-on-exec of a descriptor.
