@@ -36,6 +36,9 @@ pub struct OutOfRange;
 pub trait ExtentSink: Send + Sync {
     /// Makes `extent`, which is mapped at `host` in this process, visible to the guest as slot `slot`.
     fn add(&self, slot: u32, extent: Extent, host: u64) -> io::Result<()>;
+
+    /// The machine may have `limit` bytes from now on, more than before.
+    fn limit_raised(&self, limit: u64);
 }
 
 struct Mapped {
@@ -116,7 +119,11 @@ impl GuestMemory {
 
     /// Lets the memory grow to `limit` bytes, if that is more than before. Where it lies in zones, these end it.
     pub fn raise_limit(&self, limit: u64) {
-        self.limit.fetch_max(limit, Ordering::Relaxed);
+        if self.limit.fetch_max(limit, Ordering::Relaxed) < limit
+            && let Some(sink) = self.sink.get()
+        {
+            sink.limit_raised(limit);
+        }
     }
 
     /// Bytes of all extents together.

@@ -32,8 +32,18 @@ use crate::{Error, HostServices, Image, Machine, clock};
 
 /// `_IO(KVMIO, 0x44)`: how many pages of page tables KVM may keep for a VM; no crate has it.
 const KVM_SET_NR_MMU_PAGES: libc::c_ulong = 0xae44;
-/// Pages of shadow page tables that a VM may have. It is a bound; they are made as they are used.
-const MMU_PAGES: libc::c_ulong = 1 << 18;
+/// Pages of shadow page tables that a VM with so many bytes of memory may have: a fixed part and one for so many bytes.
+/// It is a bound; they are made as they are used, and made anew where it is too narrow. Each takes some 8 KiB of the
+/// host, on account of the container, whose limit leaves room for them.
+const MMU_PAGES: (u64, u64) = (768, 512 << 10);
+
+/// Sets that bound.
+fn bound_mmu_pages(vm: &VmFd, memory: u64) {
+    let pages = (MMU_PAGES.0 + memory / MMU_PAGES.1) as libc::c_ulong;
+    // SAFETY: a request that takes a number and no memory of this process. It fails where page tables are nested and
+    // there is nothing to bound; nothing depends on it.
+    unsafe { libc::ioctl(vm.as_raw_fd(), KVM_SET_NR_MMU_PAGES, pages) };
+}
 /// Pins of the I/O APIC that the split irqchip leaves to user space; routes begin after them.
 const IOAPIC_PINS: u32 = 24;
 
@@ -83,6 +93,10 @@ impl ExtentSink for Slots {
         // and addresses are handed out by it and never overlap.
         unsafe { self.0.set_user_memory_region(region) }
             .map_err(|e| std::io::Error::from_raw_os_error(e.errno()))
+    }
+
+    fn limit_raised(&self, limit: u64) {
+        bound_mmu_pages(&self.0, limit);
     }
 }
 
@@ -203,9 +217,7 @@ impl Parts {
             ..Default::default()
         };
         vm.enable_cap(&cap).map_err(|e| Error::kvm("enabling the split irqchip (KVM_ENABLE_CAP)", e))?;
-        // SAFETY: a request that takes a number and no memory of this process. It fails where page tables are
-        // nested and there is nothing to bound; nothing depends on it.
-        unsafe { libc::ioctl(vm.as_raw_fd(), KVM_SET_NR_MMU_PAGES, MMU_PAGES) };
+        bound_mmu_pages(&vm, memory.limit());
         let vm = Arc::new(vm);
         memory
             .attach(Box::new(Slots(Arc::clone(&vm))))

@@ -12,8 +12,9 @@ use crate::error::Error;
 const MAX_CPUS: u32 = abi::boot::MAX_CPUS as u32;
 /// Least memory of a sandbox.
 const MIN_MEMORY: u64 = 64 << 20;
-/// What a container's memory limit keeps free for the sandbox process itself: a fixed part and one in this many.
-const RESERVE: (u64, u64) = (12 << 20, 64);
+/// What a container's memory limit keeps free for the sandbox process itself and what the host's kernel has for it, such
+/// as shadow page tables: a fixed part and one in this many.
+const RESERVE: (u64, u64) = (12 << 20, 24);
 
 /// Number of vCPUs: what was asked for, else the host's. What a quota or cpuset is worth of them is for the sentry: an
 /// update can change it.
@@ -79,7 +80,7 @@ mod tests {
         let limits = Limits { memory: Some(512 << 20), ..Limits::default() };
         let resources = at_update(&limits, true);
         assert_eq!(resources.memory, Some(512 << 20));
-        assert_eq!(resources.machine_memory, Some(492 << 20));
+        assert_eq!(resources.machine_memory, Some(478 << 20));
         assert_eq!(at_update(&limits, false).machine_memory, None);
         let none = at_update(&Limits { memory: Some(-1), ..Limits::default() }, true);
         assert_eq!((none.memory, none.machine_memory), (None, Some(most_memory())));

@@ -8,10 +8,12 @@
 #[cfg(test)]
 pub mod arena;
 pub mod heap;
+mod lent;
 pub mod page;
 mod pool;
 mod release;
 
+pub use self::lent::Lent;
 pub use self::pool::MAX_ORDER;
 pub use self::release::{releasable, release};
 

@@ -459,6 +459,15 @@ pub(super) fn free_block(gpa: u64, order: u8) {
     POOLS[pool].lock().give(frame, order);
 }
 
+/// Notes of a block in use, which is the caller's, that it reads as zeros.
+pub(super) fn mark_clean(gpa: u64, order: u8) {
+    let frame = (gpa / PAGE_SIZE) as u32;
+    for frame in frame..frame + (1 << order) {
+        // SAFETY: the block is in use: its metadata is its owner's.
+        unsafe { (*meta(frame)).clean = 1 };
+    }
+}
+
 /// Free blocks of 2 MiB that the host could have back.
 pub(super) fn dirty_blocks() -> usize {
     DIRTY.load(Ordering::Relaxed)

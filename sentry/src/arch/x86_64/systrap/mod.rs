@@ -3,6 +3,7 @@
 //! A stub is one vCPU's TLB for one address space: pages are mapped in it when the program faults on them, and
 //! unmapped before the program runs on when the page tables have lost rights.
 
+mod area;
 mod frame;
 mod host;
 mod pace;

@@ -1,16 +1,17 @@
 //! A stub process, from the side of the vCPU whose it is.
 
+use super::area::Area;
 use super::host;
 use super::pace::{Move, Pace};
 use crate::arch::x86_64::cpu;
 use crate::arch::x86_64::pgtable::Space;
 use crate::kernel::freeze;
-use crate::mm::frames::{self, physmap};
+use crate::mm::frames::physmap;
 use abi::PAGE_SIZE;
 use abi::hostcall::{StubKill, StubSpawn};
 use abi::systrap::{
     CPU_AWAY, CPU_HOME, LISTENER_FD, NO_SIGNAL, STATE_OPERATE, STATE_RUN, STATE_STOPPED, STUB_AREA,
-    STUB_AREA_ORDER, STUB_AREA_SIZE, STUB_MEMFD, STUB_USER_TOP, StubControl, USER_ZONE_GPA,
+    STUB_AREA_SIZE, STUB_MEMFD, STUB_USER_TOP, StubControl, USER_ZONE_GPA,
 };
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -33,7 +34,7 @@ const USER_BOTTOM: u64 = 0x1_0000;
 /// A stub process.
 pub struct Stub {
     pid: u32,
-    area: u64,
+    area: Area,
     /// The space's invalidations as of its last unmapping.
     flushed: u64,
     dead: bool,
@@ -46,29 +47,26 @@ pub struct Stub {
 impl Stub {
     /// A new process with nothing mapped; `flushed`: what the space has counted so far.
     pub(super) fn spawn(flushed: u64) -> Option<Self> {
-        Self::spawn_in(frames::alloc_area(STUB_AREA_ORDER)?, flushed)
+        Self::spawn_in(Area::new()?, flushed)
     }
 
     /// The same in an area that there is; it is freed where there is no process to be had.
-    pub(super) fn spawn_in(area: u64, flushed: u64) -> Option<Self> {
+    pub(super) fn spawn_in(area: Area, flushed: u64) -> Option<Self> {
+        let gpa = area.gpa();
         let mut stub =
             Self { pid: 0, area, flushed, dead: false, pace: Pace::default(), restores: freeze::restores() };
         stub.write(offset_of!(StubControl, spins) as u64, 0);
         // Its first stop changes the state.
         stub.state().store(STATE_RUN, Ordering::SeqCst);
-        let pid = crate::host::call(&StubSpawn { cpu: cpu::id() as u64, area });
-        let Ok(pid) = pid else {
-            free_area(area);
-            return None;
-        };
-        stub.pid = pid as u32;
+        let pid = crate::host::call(&StubSpawn { cpu: cpu::id() as u64, area: gpa });
+        stub.pid = pid.ok()? as u32;
         let args = [
             STUB_AREA,
             STUB_AREA_SIZE,
             u64::from(c::PROT_READ | c::PROT_WRITE),
             u64::from(c::MAP_SHARED | c::MAP_FIXED),
             STUB_MEMFD,
-            area - USER_ZONE_GPA,
+            gpa - USER_ZONE_GPA,
         ];
         stub.finish_operation(c::__NR_mmap, &args, true);
         if stub.dead {
@@ -88,24 +86,20 @@ impl Stub {
         self
     }
 
-    /// Frees the area of a stub that is not in this machine; `false` where it is.
-    pub(super) fn forget_stale(&self) -> bool {
-        let stale = self.restores != freeze::restores();
-        if stale {
-            free_area(self.area);
-        }
-        stale
+    /// Whether it is not in this machine: nothing is left of it but its area.
+    pub(super) fn is_stale(&self) -> bool {
+        self.restores != freeze::restores()
     }
 
     /// The word through which it is told what to do.
     pub(super) fn state(&self) -> &AtomicU32 {
         // SAFETY: the area is a frame block that this stub owns; the word is used atomically by both sides.
-        unsafe { &*physmap(self.area).cast::<AtomicU32>() }
+        unsafe { &*physmap(self.area.gpa()).cast::<AtomicU32>() }
     }
 
     /// Address of its area.
     pub(super) fn area(&self) -> u64 {
-        self.area
+        self.area.gpa()
     }
 
     /// It does not do what it is told, or is not there any more: it can only be ended.
@@ -120,12 +114,12 @@ impl Stub {
     /// Reads a word of the area; hostile, and only numbers.
     pub(super) fn read(&self, offset: u64) -> u64 {
         // SAFETY: callers pass offsets within the area; raw, since the program may change it at any time.
-        unsafe { physmap(self.area + offset).cast::<u64>().read_unaligned() }
+        unsafe { physmap(self.area.gpa() + offset).cast::<u64>().read_unaligned() }
     }
 
     pub(super) fn write(&self, offset: u64, value: u64) {
         // SAFETY: as in `read`.
-        unsafe { physmap(self.area + offset).cast::<u64>().write_unaligned(value) };
+        unsafe { physmap(self.area.gpa() + offset).cast::<u64>().write_unaligned(value) };
     }
 
     /// A field of [`StubControl`].
@@ -140,7 +134,7 @@ impl Stub {
 
     fn word(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: callers pass the offset of a word of `StubControl` that both sides use atomically.
-        unsafe { &*physmap(self.area + offset as u64).cast::<AtomicU32>() }
+        unsafe { &*physmap(self.area.gpa() + offset as u64).cast::<AtomicU32>() }
     }
 
     /// Tells it what to do. Whether it slept.
@@ -363,18 +357,13 @@ impl Stub {
     }
 
     /// Ends the process, which has nothing mapped afterwards. Returns its area.
-    pub(super) fn kill(self) -> u64 {
+    pub(super) fn kill(self) -> Area {
         let _ = crate::host::call(&StubKill { pid: u64::from(self.pid) });
         self.area
     }
 
     /// The same, and frees its area.
     pub(super) fn end(self) {
-        free_area(self.kill());
+        drop(self.kill());
     }
-}
-
-/// Frees an area that no stub has any more.
-pub(super) fn free_area(area: u64) {
-    frames::free_area(area, STUB_AREA_ORDER);
 }

@@ -4,7 +4,8 @@
 //! the page tables are not free before every stub of the space has unmapped them, which the sentry knows
 //! ([`Stub::flush`]), or is gone.
 
-use super::stub::{self, Stub};
+use super::area::Area;
+use super::stub::Stub;
 use crate::arch::x86_64::{cpu, port};
 use crate::sync::SpinLock;
 use abi::boot::MAX_CPUS;
@@ -22,7 +23,7 @@ static SPARE: [SpinLock<Vec<Stub>>; MAX_CPUS] = [const { SpinLock::new(Vec::new(
 enum Slot {
     None,
     /// Its stub was ended for the sake of memory; the area waits for the next, which there may be none for then.
-    Area(u64),
+    Area(Area),
     Idle(Stub),
     /// A vCPU works with it.
     Taken,
@@ -62,7 +63,7 @@ impl Stubs {
     }
 
     /// Leaves nothing, or an area, in a place that was taken.
-    fn leave(&self, cpu: usize, area: Option<u64>) {
+    fn leave(&self, cpu: usize, area: Option<Area>) {
         let mut slot = self.slots[cpu].lock();
         *slot = area.map_or(Slot::None, Slot::Area);
         self.clean[cpu].store(NOTHING, Ordering::SeqCst);
@@ -73,7 +74,7 @@ impl Stubs {
     pub(super) fn take(&self, generation: u64, invalidations: u64) -> Option<Stub> {
         let me = cpu::id();
         let area = match self.take_slot(me) {
-            Slot::Idle(stub) if !stub.forget_stale() => return Some(stub),
+            Slot::Idle(stub) if !stub.is_stale() => return Some(stub),
             Slot::Area(area) => Some(area),
             _ => None,
         };
@@ -123,7 +124,7 @@ impl Stubs {
                     }
                 }
             };
-            if stub.forget_stale() {
+            if stub.is_stale() {
                 self.leave(cpu, None);
             } else if cpu == cpu::id() {
                 self.empty(stub);
@@ -148,11 +149,10 @@ impl Stubs {
     pub fn release(&self) {
         for cpu in 0..MAX_CPUS {
             match self.take_slot(cpu) {
-                Slot::Idle(stub) if stub.forget_stale() => {}
+                Slot::Idle(stub) if stub.is_stale() => {}
                 Slot::Idle(stub) if cpu == cpu::id() => keep_or_end(stub),
                 Slot::Idle(stub) => stub.end(),
-                Slot::Area(area) => stub::free_area(area),
-                Slot::None | Slot::Taken => {}
+                Slot::Area(_) | Slot::None | Slot::Taken => {}
             }
             self.leave(cpu, None);
         }
@@ -178,7 +178,7 @@ fn keep_or_end(mut stub: Stub) {
 fn spare(invalidations: u64) -> Option<Stub> {
     loop {
         let stub = SPARE[cpu::id()].lock().pop()?;
-        if !stub.forget_stale() {
+        if !stub.is_stale() {
             return Some(stub.reuse(invalidations));
         }
     }
