@@ -40,6 +40,7 @@ for cpus in 1 2 4; do
   done
   compare "threads_on_${cpus}_cpus" "$cpus" /rootfs/threads '["/threads"]'
 done
+. /job/cgroups
 [ -z "$(runsc list -q)" ]; end nothing_is_left $?
 echo all done
 exit $bad

@@ -6,7 +6,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 target=$(mkdir -p "${CARGO_TARGET_DIR:-$root/target}" && cd "${CARGO_TARGET_DIR:-$root/target}" && pwd)
-: "${RUNSC:=$target/debug/runsc}" "${RIG:=$target/hardware-kvm}" "${LIMIT:=270}"
+: "${RUNSC:=$target/debug/runsc}" "${RIG:=$target/hardware-kvm}" "${LIMIT:=400}"
 
 result() { # STATUS PASSED FAILED SKIPPED
   echo "test result: $1. $2 passed; $3 failed; $4 ignored; 0 measured; 0 filtered out; in the emulated machine"
@@ -53,6 +53,8 @@ programs=$(sed -n '/^programs!(/{n;p;q}' "$root/tests/tests/differential.rs")
 for program in $programs; do
   gcc -O1 -w -static -pthread -s -o "$rootfs/$program" "$root/tests/programs/$program.c"
 done
+mkdir "$files/job"
+cp "$here/cgroups.sh" "$files/job/cgroups"
 cp -r "$here/scripts" "$files/scripts"
 cp -r "$here/scripts" "$rootfs/scripts"
 caps='["CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_DAC_READ_SEARCH","CAP_FOWNER","CAP_FSETID","CAP_KILL","CAP_SETGID",
