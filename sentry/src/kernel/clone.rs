@@ -6,6 +6,7 @@ use super::signal::SigHandlers;
 use super::task::{CurrentTask, Task, TaskParts, VforkWait};
 use crate::arch::fpu;
 use crate::errno::{Errno, Result};
+use crate::mm::frames;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
@@ -78,6 +79,10 @@ pub fn clone(current: &CurrentTask, args: &CloneArgs) -> Result<u64> {
         if process::task_count() as u64 >= soft && !current.cred().has(super::cred::cap::SYS_RESOURCE) {
             return Err(Errno::EAGAIN);
         }
+    }
+    if frames::low() {
+        // What a task is made of cannot be refused piece by piece.
+        return Err(Errno::ENOMEM);
     }
     let tid = process::allocate_pid()?;
     let result = build(current, args, tid);

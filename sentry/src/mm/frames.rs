@@ -122,7 +122,8 @@ const SHORT: usize = 1024;
 pub fn low() -> bool {
     pool::emergency_used() != 0 && {
         let (used, limit) = usage();
-        used + SHORT > limit || pool::emergency_left() < SPARE
+        // Hundreds of tasks may be on their way to ask for some of it, each for what one call takes.
+        used + SHORT > limit || pool::emergency_left() < (pool::emergency_own() / 2).max(SPARE)
     }
 }
 

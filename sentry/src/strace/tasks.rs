@@ -86,6 +86,13 @@ pub fn line(task: &Task) -> String {
         None if rip == 0 => write!(out, "runs, without a call so far"),
         None => write!(out, "runs the program, rip of the last call {rip:#x}"),
     };
+    if task.sched.letter() == 'D' {
+        // What it waits for is the sentry's own: addresses of the image, for addr2line(1).
+        out.push_str(", in the sentry at");
+        for address in task.context.callers() {
+            let _ = write!(out, " {address:#x}");
+        }
+    }
     out
 }
 

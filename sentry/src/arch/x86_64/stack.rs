@@ -10,6 +10,7 @@ use abi::boot::KVM_STACKS;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
+use smallvec::SmallVec;
 
 /// Bytes of a kernel stack: 2^3 frames.
 const STACK_ORDER: u8 = 3;
@@ -18,6 +19,9 @@ const STACK_SIZE: u64 = PAGE_SIZE << STACK_ORDER;
 const STRIDE: u64 = 2 * STACK_SIZE;
 /// Lowest pages of stacks under `systrap`, which cannot be reached: an overflow ends the sentry process.
 static GUARDS: SpinLock<Vec<u64>> = SpinLock::new(Vec::new());
+
+/// Most return addresses of a task that are told.
+const MAX_CALLERS: usize = 24;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 static SPARE: SpinLock<Vec<u64>> = SpinLock::new(Vec::new());
@@ -102,6 +106,34 @@ impl KernelContext {
     /// Lowest and highest address of the stack, where it has one of its own.
     pub fn bounds(&self) -> Option<(u64, u64)> {
         self.stack.as_ref().map(|s| (s.top - STACK_SIZE, s.top))
+    }
+
+    /// Return addresses of the functions that a task which is switched out is in, innermost first. Of one that is
+    /// switched in meanwhile they may be any numbers.
+    pub fn callers(&self) -> SmallVec<[u64; MAX_CALLERS]> {
+        let mut out = SmallVec::new();
+        let Some((base, top)) = self.bounds() else { return out };
+        // The lowest page may be a guard page.
+        let word = |at: u64| {
+            let within = at.is_multiple_of(8) && at >= base + PAGE_SIZE && at <= top - 8;
+            // SAFETY: the word lies in a stack of this context, which stays mapped; it is only a number, whoever writes
+            // it meanwhile.
+            within.then(|| unsafe { (at as *const u64).read_volatile() })
+        };
+        // SAFETY: only a number, which `word` checks.
+        let rsp = unsafe { self.rsp.get().read_volatile() };
+        // Six registers were pushed, the frame pointer first; then comes the return address.
+        let mut caller = word(rsp + 6 * 8);
+        let mut frame = word(rsp + 5 * 8);
+        while let Some(address) = caller.filter(|a| *a != 0)
+            && out.len() < MAX_CALLERS
+        {
+            out.push(address);
+            let Some(at) = frame else { break };
+            caller = word(at + 8);
+            frame = word(at).filter(|next| *next > at);
+        }
+        out
     }
 }
 

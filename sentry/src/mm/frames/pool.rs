@@ -58,16 +58,20 @@ static POOLS: [SpinLock<Pool>; 3] = [const { SpinLock::new(Pool::new()) }; 3];
 /// Frames that were moved to the emergency pool, whose own are in use for longer. They count as used.
 static LENT: AtomicUsize = AtomicUsize::new(0);
 
+/// Frames that the emergency pool began with.
+pub(super) fn emergency_own() -> usize {
+    CONFIG.get().map_or(0, |c| (c.emergency / PAGE_SIZE) as usize)
+}
+
 /// Frames of the emergency pool that are left.
 pub(super) fn emergency_left() -> usize {
-    let own = CONFIG.get().map_or(0, |c| (c.emergency / PAGE_SIZE) as usize);
-    (own + LENT.load(Ordering::Relaxed)).saturating_sub(EMERGENCY_USED.load(Ordering::Relaxed))
+    (emergency_own() + LENT.load(Ordering::Relaxed)).saturating_sub(EMERGENCY_USED.load(Ordering::Relaxed))
 }
 
 /// Keeps the emergency pool as large as it is to be: what was made of it may live for long. Blocks of 2 MiB are put
 /// in while there are some, and taken back once more is free than it began with.
 pub(super) fn replenish() {
-    let own = CONFIG.get().map_or(0, |c| (c.emergency / PAGE_SIZE) as usize);
+    let own = emergency_own();
     let moved = |gpa: u64, to: usize| {
         let block = (gpa / PAGE_SIZE) as u32;
         for frame in block..block + CHUNK_FRAMES as u32 {
