@@ -31,7 +31,11 @@ pub mod presence;
 #[cfg(feature = "std")]
 pub mod progress;
 #[cfg(feature = "std")]
+pub mod store;
+#[cfg(feature = "std")]
 pub mod tree;
+#[cfg(feature = "std")]
+pub mod verify;
 
 mod read;
 

@@ -39,12 +39,12 @@ pub(super) struct Archive<R> {
     /// Bytes of the current member that were not read, and padding.
     left: u64,
     global: Pax,
-    members: u64,
+    blocks: u64,
 }
 
 impl<R: Read> Archive<R> {
     pub fn new(stream: R) -> Self {
-        Self { stream, left: 0, global: Pax::default(), members: 0 }
+        Self { stream, left: 0, global: Pax::default(), blocks: 0 }
     }
 
     /// The next file, whose data can then be read by [`feed`](Self::feed).
@@ -113,41 +113,42 @@ impl<R: Read> Archive<R> {
 
     /// A header with a correct checksum; `None` at the end.
     fn header(&mut self) -> io::Result<Option<[u8; BLOCK]>> {
-        loop {
-            let mut block = [0; BLOCK];
-            let mut have = 0;
-            while let Some(rest) = block.get_mut(have..).filter(|r| !r.is_empty()) {
-                match self.stream.read(rest) {
-                    Ok(0) if have == 0 && self.members > 0 => return Ok(None),
-                    Ok(0) => return Err(bad("not a tar archive, or cut off")),
-                    Ok(count) => have = have.saturating_add(count),
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(e),
-                }
+        let Some(mut block) = self.block()? else { return Ok(None) };
+        if block.iter().all(|b| *b == 0) {
+            // Two of these are the end; one alone is passed over, as GNU tar does.
+            match self.block()? {
+                Some(second) if second.iter().any(|b| *b != 0) => block = second,
+                _ => return Ok(None),
             }
-            self.members = self.members.saturating_add(1);
-            if block.iter().all(|b| *b == 0) {
-                // Two of these are the end; one alone is passed over, as GNU tar does.
-                let mut second = [0; BLOCK];
-                match self.stream.read_exact(&mut second) {
-                    Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-                    Err(e) => return Err(e),
-                    Ok(()) if second.iter().all(|b| *b == 0) => return Ok(None),
-                    Ok(()) => block = second,
-                }
-            }
-            let (mut unsigned, mut signed) = (0i64, 0i64);
-            for (at, byte) in block.iter().enumerate() {
-                let byte = if (148..156).contains(&at) { b' ' } else { *byte };
-                unsigned = unsigned.saturating_add(i64::from(byte));
-                signed = signed.saturating_add(i64::from(byte.cast_signed()));
-            }
-            let stated = field(&tar::Header::from_byte_slice(&block).as_old().cksum)?;
-            if stated != unsigned && stated != signed {
-                return Err(bad("not a tar archive, or damaged: the checksum of a header is wrong"));
-            }
-            return Ok(Some(block));
         }
+        let (mut unsigned, mut signed) = (0i64, 0i64);
+        for (at, byte) in block.iter().enumerate() {
+            let byte = if (148..156).contains(&at) { b' ' } else { *byte };
+            unsigned = unsigned.saturating_add(i64::from(byte));
+            signed = signed.saturating_add(i64::from(byte.cast_signed()));
+        }
+        let stated = field(&tar::Header::from_byte_slice(&block).as_old().cksum)?;
+        if stated != unsigned && stated != signed {
+            return Err(bad("not a tar archive, or damaged: the checksum of a header is wrong"));
+        }
+        Ok(Some(block))
+    }
+
+    /// A block; `None` where the stream ends between two.
+    fn block(&mut self) -> io::Result<Option<[u8; BLOCK]>> {
+        let mut block = [0; BLOCK];
+        let mut have = 0;
+        while let Some(rest) = block.get_mut(have..).filter(|r| !r.is_empty()) {
+            match self.stream.read(rest) {
+                Ok(0) if have == 0 && self.blocks > 0 => return Ok(None),
+                Ok(0) => return Err(bad("not a tar archive, or cut off")),
+                Ok(count) => have = have.saturating_add(count),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.blocks = self.blocks.saturating_add(1);
+        Ok(Some(block))
     }
 
     /// The data of a header that describes the next one.

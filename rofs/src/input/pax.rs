@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn values_may_have_any_bytes() {
         let mut pax = Pax::default();
-        pax.parse(b"28 SCHILY.xattr.user.a=1\n=2\n\n16 mtime=-1.25\n").unwrap();
+        pax.parse(b"29 SCHILY.xattr.user.a=1\n=2\n\n15 mtime=-1.25\n").unwrap();
         assert_eq!(pax.xattrs.get(&b"user.a"[..]).unwrap(), b"1\n=2\n");
         assert_eq!(pax.mtime, Some((-2, 750_000_000)));
     }

@@ -242,7 +242,7 @@ mod tests {
         file(&mut layers, "l/../../../y");
         layers.put(b"abs", Meta::default(), Kind::Symlink(b"/d".to_vec())).unwrap();
         file(&mut layers, "abs/e");
-        assert_eq!(paths(&layers), ["abs", "d", "d/e", "l", "x", "y"].map(|s| s));
+        assert_eq!(paths(&layers), ["abs", "d", "d/e", "l", "y"]);
     }
 
     #[test]

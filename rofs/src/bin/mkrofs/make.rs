@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub fn make(args: &Make) -> Result<(), Failure> {
     let bar = Bar::new(args.quiet);
     let result = match &args.store {
-        Some(_) => Err(Failure::input("--store", "not there yet", "write an image")),
+        Some(store) => crate::stored::make(args, store, &bar),
         None => image(args, &bar),
     };
     bar.finish();
