@@ -94,7 +94,10 @@ fn images_are_made_and_looked_at() {
     assert_eq!(run(mkrofs().arg("ls").arg(&image).arg("many")).lines().count(), 700);
     assert!(run(mkrofs().args(["ls", "-R"]).arg(&image)).contains("deep/a/b/c/d/e/f/g/leaf"));
     let stat = run(mkrofs().arg("stat").arg(&image).args(["size-1", "link", "holes"]));
-    assert!(stat.contains("user.newline = a\\nb=c\\n\\u{0}d") && stat.contains("981173106.789012345"), "{stat}");
+    assert!(
+        stat.contains("user.newline = a\\nb=c\\n\\u{0}d") && stat.contains("981173106.789012345"),
+        "{stat}"
+    );
     assert!(stat.contains("target    size-1") && stat.contains("Chunked"), "{stat}");
     ends(mkrofs().arg("cat").arg(&image).arg("deep"), 1, "not a regular file");
     ends(mkrofs().arg("stat").arg(&image).arg("nowhere"), 1, "no such file");
