@@ -42,7 +42,7 @@ mod read;
 #[cfg(feature = "std")]
 pub use failure::Failure;
 
-pub use presence::Presence;
+pub use presence::{Partial, Presence};
 pub use read::{
     Device, Error, Extent, FileKind, Image, Info, Inode, Layout, Nid, Source, SourceError, Verify, XattrEntry,
 };

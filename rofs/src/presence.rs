@@ -1,5 +1,6 @@
-//! Which chunks of an image are there: a bitmap that a [`Source`](crate::Source) asks before it touches memory.
+//! Which chunks of an image are there: a bitmap that a [`Source`] asks before it touches memory.
 
+use crate::read::{Source, SourceError};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A bit for each chunk of an image. The bits may lie in memory that is shared with whoever fetches chunks.
@@ -86,9 +87,47 @@ impl<'a> Presence<'a> {
     }
 }
 
+/// An image that is not all there: a source that answers [`SourceError::Absent`] for what is not.
+#[derive(Clone, Copy, Debug)]
+pub struct Partial<'a, S> {
+    /// The bytes, which are touched only where chunks are there.
+    pub source: S,
+    /// Which are.
+    pub presence: Presence<'a>,
+}
+
+impl<S: Source> Source for Partial<'_, S> {
+    fn len(&self) -> u64 {
+        self.presence.length
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
+        let len = out.len() as u64;
+        if offset.checked_add(len).is_none_or(|end| end > self.presence.length) {
+            return Err(SourceError::OutOfRange);
+        }
+        if !self.presence.is_present(offset, len) {
+            return Err(SourceError::Absent);
+        }
+        self.source.read_at(offset, out)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_absent_is_not_touched() {
+        let data = [7u8; 8192];
+        let words = [AtomicU64::new(2)];
+        let presence = Presence::new(8192, 4096, &words).unwrap();
+        let partial = Partial { source: &data[..], presence };
+        let mut out = [0; 10];
+        assert_eq!(partial.read_at(4090, &mut out), Err(SourceError::Absent));
+        assert_eq!(partial.read_at(8190, &mut out), Err(SourceError::OutOfRange));
+        assert_eq!((partial.read_at(4096, &mut out), out), (Ok(()), [7; 10]));
+    }
 
     #[test]
     fn chunks_are_there_once_marked() {

@@ -3,7 +3,7 @@
 use crate::failure::shown;
 use crate::progress::Progress;
 use crate::{Error, Extent, FileKind, Image, Inode, Nid, Source};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 /// More problems than this are not told.
@@ -16,7 +16,7 @@ pub struct Report {
     pub names: u64,
     /// Inodes that they lead to, and the root.
     pub inodes: u64,
-    /// Bytes of data that were read, each place of the image counted once.
+    /// Bytes of data that were read, each page of the image once.
     pub data: u64,
     /// What is wrong: paths and reasons.
     pub problems: Vec<(String, String)>,
@@ -44,7 +44,7 @@ pub fn verify<S: Source>(image: &Image<S>, progress: &dyn Progress) -> Report {
     progress.stage("verifying", Some(image.source().len()));
     let mut report = Report::default();
     let mut links: HashMap<Nid, Links> = HashMap::new();
-    let mut read: HashSet<(u64, u64)> = HashSet::new();
+    let mut read = Pages::new(image.source().len());
     let root = match image.inode(image.root()) {
         Ok(root) if root.kind == FileKind::Directory => root,
         Ok(_) => {
@@ -64,6 +64,11 @@ pub fn verify<S: Source>(image: &Image<S>, progress: &dyn Progress) -> Report {
         let mut directories = 0u32;
         for (name, nid, kind) in entries {
             report.names = report.names.saturating_add(1);
+            // Directories that share their blocks could have more names than there is time for.
+            if report.names > image.source().len() {
+                report.problem(&path, "more names than the image has room for");
+                return report;
+            }
             let mut child = path.clone();
             child.push(b'/');
             child.extend_from_slice(&name);
@@ -176,40 +181,81 @@ fn check_xattrs<S: Source>(image: &Image<S>, inode: &Inode, path: &[u8], report:
     }
 }
 
+/// Pages of an image that were read: what files share, or claim to, is read once.
+struct Pages {
+    words: Vec<u64>,
+}
+
+const PAGE: u64 = 4096;
+/// How much is read at once.
+const PIECE: u64 = 1 << 18;
+
+impl Pages {
+    fn new(length: u64) -> Self {
+        let words = length.div_ceil(PAGE).div_ceil(64);
+        Self { words: vec![0; usize::try_from(words).unwrap_or(0)] }
+    }
+
+    /// Marks a page; `true` if it was not before.
+    fn mark(&mut self, page: u64) -> bool {
+        let Some(word) = usize::try_from(page / 64).ok().and_then(|w| self.words.get_mut(w)) else {
+            return false;
+        };
+        let bit = 1 << (page % 64);
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
+    }
+
+    /// The part of `start..end` to be read next, after pages that were read.
+    fn next(&mut self, mut start: u64, end: u64) -> Option<(u64, u64)> {
+        while start < end && !self.mark(start / PAGE) {
+            start = (start / PAGE).saturating_add(1).saturating_mul(PAGE);
+        }
+        if start >= end {
+            return None;
+        }
+        let limit = end.min(start.saturating_add(PIECE));
+        let mut stop = (start / PAGE).saturating_add(1).saturating_mul(PAGE);
+        while stop < limit && self.mark(stop / PAGE) {
+            stop = stop.saturating_add(PAGE);
+        }
+        Some((start, stop.min(end)))
+    }
+}
+
 fn read_data<S: Source>(
     image: &Image<S>,
     inode: &Inode,
     path: &[u8],
-    seen: &mut HashSet<(u64, u64)>,
+    pages: &mut Pages,
     report: &mut Report,
     progress: &dyn Progress,
 ) {
-    let mut buffer = vec![0; 1 << 18];
+    let mut buffer = vec![0; usize::try_from(PIECE.saturating_add(PAGE)).unwrap_or(0)];
     let mut offset = 0u64;
     while offset < inode.size {
-        let (start, len) = match image.map(inode, offset) {
-            Ok(Extent::Data { image_offset, len }) => (image_offset, len),
+        let (mut at, end) = match image.map(inode, offset) {
+            Ok(Extent::Data { image_offset, len }) => {
+                offset = offset.saturating_add(len.max(1));
+                (image_offset, image_offset.saturating_add(len))
+            }
             Ok(Extent::Hole { len }) => {
                 offset = offset.saturating_add(len.max(1));
                 continue;
             }
             Err(error) => return report.problem(path, error),
         };
-        offset = offset.saturating_add(len.max(1));
-        // What files share is read once.
-        if !seen.insert((start, len)) {
-            continue;
-        }
-        let mut done = 0u64;
-        while done < len {
-            let room = usize::try_from(len.saturating_sub(done)).unwrap_or(usize::MAX).min(buffer.len());
+        while let Some((start, stop)) = pages.next(at, end) {
+            let len = stop.saturating_sub(start);
+            let room = usize::try_from(len).unwrap_or(0).min(buffer.len());
             let piece = buffer.get_mut(..room).unwrap_or_default();
-            if let Err(error) = image.source().read_at(start.saturating_add(done), piece) {
+            if let Err(error) = image.source().read_at(start, piece) {
                 return report.problem(path, Error::from(error));
             }
-            done = done.saturating_add(room as u64);
-            progress.advance(room as u64);
+            progress.advance(len);
+            report.data = report.data.saturating_add(len);
+            at = stop;
         }
-        report.data = report.data.saturating_add(len);
     }
 }

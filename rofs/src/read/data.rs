@@ -12,7 +12,9 @@ use zerocopy::little_endian::U32;
 pub enum Extent {
     /// In the image, at `image_offset`; at least `len` bytes, within both the file and the image.
     ///
-    /// A page of it can be mapped where `image_offset` is a multiple of the page's size and `len` covers the page.
+    /// A page of it can be mapped where `image_offset` is a multiple of the page's size and `len` covers the page. The
+    /// last page of a file is covered in part: images of `mkrofs` and `mkfs.erofs` have zeros behind the end there,
+    /// but only a look at them says so for an image of whoever else.
     Data {
         /// Bytes from the start of the image.
         image_offset: u64,

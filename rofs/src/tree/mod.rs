@@ -1,9 +1,11 @@
 //! The tree that an image is built from: nodes with their metadata, and where the data of files is.
 
+mod analyser;
 mod content;
 mod layers;
 
-pub use content::{Analyser, Content, Copied, Opened, Run, store_content};
+pub use analyser::{Analyser, Copied, Run};
+pub use content::{Content, Opened};
 pub use layers::{Layers, clean_path};
 
 use crate::failure::{Failure, shown};
