@@ -15,6 +15,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 
+/// How many cases are tried: times `ROFS_CASES`, for a long run.
+fn cases(usual: u32) -> u32 {
+    let times = std::env::var("ROFS_CASES").ok().and_then(|t| t.parse().ok()).unwrap_or(1);
+    usual.saturating_mul(times)
+}
+
 /// A file of a random tree.
 #[derive(Clone, Debug)]
 enum Random {
@@ -147,7 +153,7 @@ fn check(image: &Image<&[u8]>, dir: &Inode, files: &BTreeMap<Vec<u8>, (Meta, Ran
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(128), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_trees_come_back(files in root(), block_bits in prop_oneof![4 => Just(12u8), 1 => 9u8..=16]) {
@@ -184,7 +190,7 @@ fn small() -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(1000), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn damage_is_survived(
