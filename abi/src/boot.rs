@@ -80,6 +80,17 @@ pub const SYSTRAP_IMAGE_BASE: u64 = 0x4000_0000;
 /// Base of the map of all guest memory in the sentry process under `systrap`.
 pub const SYSTRAP_PHYSMAP: u64 = 0x1000_0000_0000;
 
+/// Where images of file systems begin in guest-physical space. The pages of an image are the host's page cache: the VMM
+/// maps its file there, in pieces of [`IMAGE_EXTENT`] bytes as the sentry asks for them
+/// ([`ImageMap`](crate::hostcall::ImageMap)); nobody can write them.
+pub const IMAGES_GPA: u64 = 0x30_0000_0000;
+/// End of that range.
+pub const IMAGES_END: u64 = 0x40_0000_0000;
+/// Bytes of a piece. A piece costs the host's kernel 1.85 KiB for each MiB (pvm), and some 100 µs once.
+pub const IMAGE_EXTENT: u64 = 32 << 20;
+/// Most images of a sandbox.
+pub const MAX_IMAGES: usize = 8;
+
 /// Vector of events from the VMM (see [`SharedPage`]).
 pub const VECTOR_EVENT: u8 = 0x40;
 /// Vector of the local APIC timer.

@@ -454,6 +454,13 @@ host_calls! {
         /// Nanoseconds of the modification time.
         fourth,
     }
+    /// Makes a piece of an image ([`ImageSpec`](crate::spec::ImageSpec)) visible at its guest-physical address: 32 MiB,
+    /// or what is left of the image. Returns its bytes, a multiple of 2 MiB; what lies behind the image's end must not
+    /// be touched. `-EFAULT` where no image is.
+    ImageMap = 52 {
+        /// Start of the piece: the image's start plus a multiple of [`IMAGE_EXTENT`](crate::boot::IMAGE_EXTENT).
+        gpa,
+    }
     /// Answers a control command, or tells of an event: serialised [`Reply`](crate::control::Reply). Returns 0.
     ControlReply = 49 {
         /// Where it lies.

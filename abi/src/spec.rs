@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct LaunchSpec {
     /// The first container.
     pub container: ContainerSpec,
+    /// Images of file systems, by index.
+    pub images: Vec<ImageSpec>,
     /// Print system calls to the debug log (`--strace`).
     pub strace: Option<Strace>,
     /// Look for tasks that are stuck in the sentry.
@@ -18,6 +20,15 @@ pub struct LaunchSpec {
     pub allow_suid: bool,
     /// Lowest severity that goes to the debug log (0 error to 3 debug).
     pub log_level: u8,
+}
+
+/// An image of a file system, as a file of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSpec {
+    /// Guest-physical address of its first byte; a multiple of 2 MiB.
+    pub gpa: u64,
+    /// Its bytes.
+    pub len: u64,
 }
 
 /// A trace of system calls.
@@ -206,6 +217,11 @@ pub enum MountSource {
     Overlay {
         /// Index of the donated directory.
         root: u32,
+    },
+    /// An image of a file system under a writable upper in memory.
+    Image {
+        /// Index of the image.
+        image: u32,
     },
     /// A donated host directory or file, shared both ways (a bind mount).
     Bind {

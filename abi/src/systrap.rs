@@ -41,6 +41,8 @@ pub const STUB_AREA_SIZE: u64 = 8 * 4096;
 pub const STUB_AREA_ORDER: u8 = 3;
 /// Descriptor of the user zone's memfd in every stub.
 pub const STUB_MEMFD: u64 = 3;
+/// First descriptor of an image of a file system in every stub: image n's is this plus n. They are open for reading only.
+pub const STUB_IMAGE_FD: u64 = STUB_MEMFD + 1;
 /// First descriptor of the sentry process that is a listener: vCPU n's is this plus n.
 pub const LISTENER_FD: u64 = 10;
 /// Signal that interrupts a stub (SIGURG): the sentry sends it with tgkill(2).

@@ -18,9 +18,14 @@ pub struct Bundle {
     pub path: PathBuf,
     /// Its configuration.
     pub spec: Spec,
-    /// Absolute path of the root file system.
+    /// Absolute path of the root file system: a directory, or an image of one.
     pub rootfs: PathBuf,
+    /// It is an image.
+    pub image: bool,
 }
+
+/// Annotation that names an image as the root file system, in place of `root.path`; relative to the bundle.
+pub const IMAGE_ANNOTATION: &str = "dev.runsc.rootfs.image";
 
 impl Bundle {
     /// Loads the bundle at `path`.
@@ -66,8 +71,22 @@ impl Bundle {
         check_version(head.oci_version.as_deref())?;
         let spec: Spec = serde_json::from_str(text)
             .map_err(|e| crate::devices::wrong_type(text).unwrap_or_else(|| malformed(e.to_string())))?;
-        let rootfs = check(&spec, &path)?;
-        Ok(Self { path, spec, rootfs })
+        let named = spec.annotations().as_ref().and_then(|all| all.get(IMAGE_ANNOTATION)).map(PathBuf::from);
+        let (rootfs, image) = check(&spec, &path, named)?;
+        Ok(Self { path, spec, rootfs, image })
+    }
+
+    /// Takes an image as the root file system, whatever config.json says.
+    ///
+    /// # Errors
+    /// Where it is no regular file.
+    pub fn set_image(&mut self, image: &Path) -> Result<(), Error> {
+        (self.rootfs, self.image) = root("--rootfs-image", image)?;
+        if !self.image {
+            let reason = format!("{} is a directory, not an image", self.rootfs.display());
+            return Err(Error::invalid("--rootfs-image", reason));
+        }
+        Ok(())
     }
 }
 
@@ -86,8 +105,21 @@ fn check_version(version: Option<&str>) -> Result<(), Error> {
     }
 }
 
-/// Checks what the types do not; returns the path of the root file system.
-fn check(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
+/// The root file system at a path, and whether it is an image.
+fn root(field: &'static str, path: &Path) -> Result<(PathBuf, bool), Error> {
+    let meta =
+        fs::metadata(path).map_err(|e| Error::invalid(field, format!("stat {}: {e}", path.display())))?;
+    if !meta.is_dir() && !meta.is_file() {
+        let reason = format!("{} is neither a directory nor an image", path.display());
+        return Err(Error::invalid(field, reason));
+    }
+    let path = path.canonicalize().map_err(|e| Error::io("resolving the root", path, e))?;
+    Ok((path, meta.is_file()))
+}
+
+/// Checks what the types do not; returns the path of the root file system, and whether it is an image. `image` is the
+/// one that annotations name.
+fn check(spec: &Spec, bundle: &Path, image: Option<PathBuf>) -> Result<(PathBuf, bool), Error> {
     let process = spec.process().as_ref().ok_or_else(|| Error::invalid("process", "property is missing"))?;
     if process.args().as_ref().is_none_or(Vec::is_empty) {
         return Err(Error::invalid("process.args", "is empty; name a program to run"));
@@ -107,14 +139,11 @@ fn check(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
         let reason = format!("invalid environment variable: {entry:?}; write NAME=VALUE");
         return Err(Error::invalid("process.env", reason));
     }
-    let root = spec.root().as_ref().ok_or_else(|| Error::invalid("root", "property is missing"))?;
-    let rootfs = bundle.join(root.path());
-    let meta = fs::metadata(&rootfs)
-        .map_err(|e| Error::invalid("root.path", format!("stat {}: {e}", rootfs.display())))?;
-    if !meta.is_dir() {
-        return Err(Error::invalid("root.path", format!("{} is not a directory", rootfs.display())));
+    if let Some(image) = image {
+        return root("annotations", &bundle.join(image));
     }
-    rootfs.canonicalize().map_err(|e| Error::io("resolving the root", rootfs.clone(), e))
+    let path = spec.root().as_ref().ok_or_else(|| Error::invalid("root", "property is missing"))?.path();
+    root("root.path", &bundle.join(path))
 }
 
 /// A template of config.json that runs `args`.

@@ -1,5 +1,7 @@
 //! From a bundle to what the sentry is launched with.
 
+use std::path::PathBuf;
+
 use abi::spec::{ContainerSpec, MountSource, MountSpec};
 use oci_spec::runtime::LinuxNamespaceType;
 
@@ -15,6 +17,8 @@ pub struct Launch {
     pub container: ContainerSpec,
     /// Host files that it needs, by index.
     pub donations: Vec<Donation>,
+    /// Images of file systems, by index.
+    pub images: Vec<PathBuf>,
     /// What of config.json has no effect here.
     pub warnings: Vec<String>,
 }
@@ -25,13 +29,13 @@ pub fn convert(bundle: &Bundle, id: &str, start: bool) -> Result<Launch, Error> 
     let process = spec.process().as_ref().ok_or_else(|| Error::invalid("process", "property is missing"))?;
     let mut donations = Donations::default();
     let readonly = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
-    let root = donations.add(Donation { path: bundle.rootfs.clone(), writable: false, directory: true });
-    let root = MountSpec {
-        destination: "/".into(),
-        source: MountSource::Overlay { root },
-        readonly,
-        options: Vec::new(),
+    let path = bundle.rootfs.clone();
+    let source = if bundle.image {
+        MountSource::Image { image: donations.add_image(path) }
+    } else {
+        MountSource::Overlay { root: donations.add(Donation { path, writable: false, directory: true }) }
     };
+    let root = MountSpec { destination: "/".into(), source, readonly, options: Vec::new() };
     let mounts = spec
         .mounts()
         .iter()
@@ -59,7 +63,7 @@ pub fn convert(bundle: &Bundle, id: &str, start: bool) -> Result<Launch, Error> 
         resources: Limits::of(linux).for_sentry(),
         start,
     };
-    Ok(Launch { container, donations: donations.0, warnings: warnings(bundle) })
+    Ok(Launch { container, donations: donations.files, images: donations.images, warnings: warnings(bundle) })
 }
 
 /// Names what has no effect.

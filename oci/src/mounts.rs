@@ -10,6 +10,8 @@ use crate::Error;
 
 /// File systems that the sentry has by itself.
 const INTERNAL: &[&str] = &["proc", "sysfs", "tmpfs", "devtmpfs", "devpts", "mqueue", "cgroup", "cgroup2"];
+/// The type of an image of a file system.
+const IMAGE: &str = "erofs";
 /// Options that are served here and not handed on.
 const TAKEN: &[&str] = &[
     "bind",
@@ -57,13 +59,27 @@ pub struct Donation {
 
 /// Collects what is donated; an index is the number by which the sentry names it.
 #[derive(Debug, Default)]
-pub struct Donations(pub Vec<Donation>);
+pub struct Donations {
+    /// Directories and files.
+    pub files: Vec<Donation>,
+    /// Images of file systems, which have numbers of their own.
+    pub images: Vec<PathBuf>,
+}
 
 impl Donations {
     /// Adds one and returns its index.
     pub fn add(&mut self, donation: Donation) -> u32 {
-        self.0.push(donation);
-        self.0.len() as u32 - 1
+        self.files.push(donation);
+        self.files.len() as u32 - 1
+    }
+
+    /// Adds an image and returns its index. One that is mounted more than once is one.
+    pub fn add_image(&mut self, path: PathBuf) -> u32 {
+        let known = self.images.iter().position(|image| *image == path);
+        known.unwrap_or_else(|| {
+            self.images.push(path);
+            self.images.len() - 1
+        }) as u32
     }
 }
 
@@ -83,7 +99,8 @@ pub fn convert(mount: &Mount, bundle: &Path, donations: &mut Donations) -> Resul
         return Err(Error::invalid("mounts", format!("{target}: option {refused} is not supported")));
     }
     let kind = mount.typ().as_deref().unwrap_or_default();
-    let readonly = has("ro") || has("rro");
+    // An image has no way to be written; as a root it has a layer in memory over it.
+    let readonly = has("ro") || has("rro") || kind == IMAGE;
     let source = if kind == "bind" || has("bind") || has("rbind") {
         let source = mount
             .source()
@@ -100,6 +117,14 @@ pub fn convert(mount: &Mount, bundle: &Path, donations: &mut Donations) -> Resul
         }
         let root = donations.add(Donation { path, writable: !readonly, directory });
         MountSource::Bind { root, directory }
+    } else if kind == IMAGE {
+        let source = mount.source().as_ref();
+        let source = source.ok_or_else(|| Error::invalid("mounts", format!("{target}: has no source")))?;
+        let path = bundle.join(source);
+        let path = path.canonicalize().ok().filter(|path| path.is_file()).ok_or_else(|| {
+            Error::invalid("mounts", format!("{target}: source {} is no image", path.display()))
+        })?;
+        MountSource::Image { image: donations.add_image(path) }
     } else if INTERNAL.contains(&kind) {
         // As runc has it: this type is whatever the host has.
         let kind = if kind == "cgroup" && crate::cgroup::unified() { "cgroup2" } else { kind };

@@ -3,6 +3,7 @@
 //! The guest writes this memory while the VMM reads it, so nothing here hands out a reference into it: bytes are
 //! copied through raw pointers, or named to the kernel as an `iovec`.
 
+pub mod images;
 mod saved;
 pub mod zones;
 
@@ -11,9 +12,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use abi::HUGE_PAGE_SIZE;
-use abi::boot::{Extent, Zone};
+use abi::boot::{Extent, IMAGES_GPA, Zone};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use self::images::Images;
 use self::zones::Zones;
 use crate::Error;
 
@@ -60,6 +62,8 @@ pub struct GuestMemory {
     sink: OnceLock<Box<dyn ExtentSink>>,
     /// Where the memory lies in two files that other processes map; else it is anonymous.
     zones: Option<Zones>,
+    /// Images of file systems, which are no part of what is saved and cannot be written.
+    images: OnceLock<Images>,
 }
 
 impl GuestMemory {
@@ -94,7 +98,40 @@ impl GuestMemory {
             grow: Mutex::new(GROW_BASE),
             sink: OnceLock::new(),
             zones,
+            images: OnceLock::new(),
         }
+    }
+
+    /// Adds images of file systems; once.
+    pub fn set_images(&self, images: Images) {
+        let _ = self.images.set(images);
+    }
+
+    /// Those images.
+    pub fn images(&self) -> Option<&Images> {
+        self.images.get()
+    }
+
+    /// Makes a piece of an image visible to the guest. Returns its bytes.
+    ///
+    /// # Errors
+    /// EFAULT, ENOMEM: see [`Images::map`].
+    pub fn map_image(&self, gpa: u64) -> Result<u64, i32> {
+        let piece = self.images.get().ok_or(libc::EFAULT)?.map(gpa)?;
+        if let Some(sink) = self.sink.get() {
+            let extent = Extent { gpa: piece.gpa, len: piece.len, zone: Zone::User as u64 };
+            match sink.add(MAX_EXTENTS as u32 + piece.index, extent, piece.host) {
+                // It is there already.
+                Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
+                other => other.map_err(|_| libc::ENOMEM)?,
+            }
+        }
+        Ok(piece.len)
+    }
+
+    /// Host address of a range that is only read, and only by the host's kernel: it may lie in an image.
+    pub fn host_to_read(&self, gpa: u64, len: u64) -> Result<u64, OutOfRange> {
+        self.host(gpa, len).or_else(|_| self.images.get().ok_or(OutOfRange)?.host(gpa, len))
     }
 
     /// The zones, where the memory lies in such.
@@ -162,6 +199,9 @@ impl GuestMemory {
         let mut gpa = *next;
         if gpa < HOLE.end && gpa + len > HOLE.start {
             gpa = HOLE.end;
+        }
+        if gpa + len > IMAGES_GPA {
+            return Err(libc::ENOMEM);
         }
         let host = map_anonymous(len, true).map_err(|_| libc::ENOMEM)?;
         if let Some(sink) = self.sink.get() {

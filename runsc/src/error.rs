@@ -25,6 +25,14 @@ pub enum Error {
     /// The sandbox process failed.
     #[error("sandbox failed: {0}")]
     Sandbox(String),
+    /// An image of a file system cannot be used.
+    #[error("image {}: {reason}", path.display())]
+    Image {
+        /// The image.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The sandbox process was killed.
     #[error("the sandbox process of container {id:?} was killed by {signal} before the container ended")]
     Killed {

@@ -135,6 +135,10 @@ impl Control {
 
     /// Writes the frozen memory. The state's lock is held meanwhile, so no thaw comes between.
     fn save(&self, file: &File, machine: &MachineInfo) -> Result<Answer, Failure> {
+        if self.memory.images().is_some_and(|images| images.files().next().is_some()) {
+            let context = "a sandbox whose files are in an image cannot be saved yet".into();
+            return Err(Failure { errno: libc::EOPNOTSUPP, context });
+        }
         let extents = self.memory.save(file).map_err(|e| Failure {
             errno: e.raw_os_error().unwrap_or(libc::EIO),
             context: "writing the memory of the sandbox".into(),

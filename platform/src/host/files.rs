@@ -200,7 +200,7 @@ impl Files {
             return Err(libc::EISDIR);
         }
         let offset = i64::try_from(offset).map_err(|_| libc::EINVAL)?;
-        let vectors = vectors(memory, ranges)?;
+        let vectors = vectors(memory, ranges, false)?;
         // SAFETY: every vector names a range of guest memory, which outlives the call and to which no reference
         // exists; their number is at most MAX_RANGES (checked by the caller), far below IOV_MAX.
         let done = unsafe {
@@ -264,7 +264,7 @@ impl Files {
             return Err(libc::EBADF);
         }
         let offset = i64::try_from(offset).map_err(|_| libc::EINVAL)?;
-        let vectors = vectors(memory, ranges)?;
+        let vectors = vectors(memory, ranges, true)?;
         // SAFETY: as in `read`; the kernel reads the ranges.
         let done = unsafe {
             libc::pwritev(handle.fd.as_raw_fd(), vectors.as_ptr(), vectors.len() as libc::c_int, offset)
@@ -347,14 +347,15 @@ fn truncate(fd: BorrowedFd<'_>) -> Result<(), i32> {
     if done == 0 { Ok(()) } else { Err(errno()) }
 }
 
-/// The ranges as host memory.
-fn vectors(memory: &GuestMemory, ranges: &[GpaRange]) -> Result<Vec<libc::iovec>, i32> {
+/// The ranges as host memory to read into; `source`: to write from, which may lie in an image of a file system.
+fn vectors(memory: &GuestMemory, ranges: &[GpaRange], source: bool) -> Result<Vec<libc::iovec>, i32> {
     let mut total = 0u64;
+    let host = |gpa, len| if source { memory.host_to_read(gpa, len) } else { memory.host(gpa, len) };
     ranges
         .iter()
         .map(|range| {
             total = total.checked_add(range.len).filter(|t| *t <= MAX_TRANSFER).ok_or(libc::EINVAL)?;
-            let host = memory.host(range.gpa, range.len).map_err(fault)?;
+            let host = host(range.gpa, range.len).map_err(fault)?;
             Ok(libc::iovec { iov_base: host as *mut libc::c_void, iov_len: range.len as usize })
         })
         .collect()

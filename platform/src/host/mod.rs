@@ -199,6 +199,7 @@ impl HostServices {
                 };
                 memory.grow(call.len, zone).map(|gpa| gpa as i64)
             }
+            Request::ImageMap(call) => memory.map_image(call.gpa).map(|len| len as i64),
             Request::MemRelease(call) => {
                 for range in self.ranges(call.ranges_gpa, call.count)? {
                     memory.release(range.gpa, range.len)?;

@@ -135,7 +135,7 @@ impl Streams {
         if len > MAX_STREAM_TRANSFER {
             return Err(libc::EINVAL);
         }
-        let host = memory.host(gpa, len).map_err(fault)?;
+        let host = memory.host_to_read(gpa, len).map_err(fault)?;
         let fd = stream.fd.as_raw_fd();
         let chunk = match stream.kind {
             _ if !stream.may_block() => len as usize,

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Mutex;
 
-use abi::boot::Zone;
+use abi::boot::{IMAGES_GPA, Zone};
 use abi::systrap::USER_ZONE_GPA;
 
 use super::{errno, unmap};
@@ -30,10 +30,11 @@ impl Zones {
     /// Makes both for at most `limit` bytes each.
     pub fn new(limit: u64) -> Result<Self, Error> {
         let kernel = limit.min(USER_ZONE_GPA);
+        let user = limit.min(IMAGES_GPA - USER_ZONE_GPA);
         let fail = |source| Error::Memory { bytes: limit, source };
         Ok(Self {
             kernel: ZoneFile::new(c"sentry", 0, kernel).map_err(fail)?,
-            user: ZoneFile::new(c"frames", USER_ZONE_GPA, limit).map_err(fail)?,
+            user: ZoneFile::new(c"frames", USER_ZONE_GPA, user).map_err(fail)?,
         })
     }
 

@@ -8,14 +8,15 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use abi::PAGE_SIZE;
 use abi::boot::{
-    BOOT_INFO_GPA, CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_STACK_TOP, IMAGE_GPA, MAX_CPUS, SYSTRAP_CRASH_GPA,
-    SYSTRAP_IMAGE_BASE, SYSTRAP_PHYSMAP, SYSTRAP_START_GPA, Zone,
+    BOOT_INFO_GPA, CPU_AREA_SIZE, CPU_AREAS_GPA, CPU_STACK_TOP, IMAGE_GPA, MAX_CPUS, MAX_IMAGES,
+    SYSTRAP_CRASH_GPA, SYSTRAP_IMAGE_BASE, SYSTRAP_PHYSMAP, SYSTRAP_START_GPA, Zone,
 };
 use abi::systrap::{LISTENER_FD, USER_ZONE_GPA};
 
 use super::stub::TASK_END;
 use super::{filter, raw, spawner};
 use crate::memory::GuestMemory;
+use crate::memory::images::Images;
 use crate::{Error, Image, jail, process};
 
 /// Address of the page of code that brings a thread into the image; a page of data follows.
@@ -36,13 +37,16 @@ pub const EXIT_CRASH: i32 = 98;
 /// Exit code of one that could not become bare.
 pub const EXIT_GATE: i32 = 97;
 
+/// Most ranges that the gate unmaps: before and between what stays, and behind it.
+const MAX_HOLES: usize = 5 + MAX_IMAGES;
+
 /// What the gate works with.
 #[repr(C)]
 struct Gate {
     /// Number of ranges to unmap.
     holes: u64,
     /// They: address and length.
-    hole: [[u64; 2]; 8],
+    hole: [[u64; 2]; MAX_HOLES],
     filter: libc::sock_fprog,
     cpus: u64,
     start: u64,
@@ -275,12 +279,14 @@ fn become_sentry(
         libc::signal(libc::SIGCHLD, libc::SIG_IGN);
     }
     let (frames, frames_len) = zones.file(Zone::User);
+    let images: Vec<_> = memory.images().into_iter().flat_map(Images::files).collect();
+    let image_files: Vec<_> = images.iter().map(|(fd, _)| fd.as_fd()).collect();
     let mut listeners = Vec::new();
     // A vCPU and its stubs hand over to each other at every system call: on two CPUs that takes a wake-up between them.
     let masks = raw::cpu_masks();
     for (socket, mask) in commands.iter().zip(masks) {
         raw::run_on(mask);
-        let listener = spawner::start(socket.as_fd(), frames.as_fd())?;
+        let listener = spawner::start(socket.as_fd(), frames.as_fd(), &image_files)?;
         // The stub waits while the sentry answers: both on one CPU. Older kernels do not know the request (Linux 6.6).
         // SAFETY: a request that takes numbers.
         unsafe { libc::ioctl(listener.as_raw_fd(), NOTIFY_SET_FLAGS, NOTIFY_SYNC_WAKE_UP) };
@@ -291,7 +297,7 @@ fn become_sentry(
     let (kernel, kernel_len) = zones.file(Zone::Kernel);
     let read_write = libc::PROT_READ | libc::PROT_WRITE;
     let shared = libc::MAP_SHARED | libc::MAP_NORESERVE;
-    let mapped = [
+    let mut mapped = vec![
         (GATE_CODE, 2 * PAGE_SIZE),
         (SYSTRAP_IMAGE_BASE, image.size()),
         (SYSTRAP_PHYSMAP, kernel_len),
@@ -312,6 +318,11 @@ fn become_sentry(
     raw::map(mapped[2].0, mapped[2].1, read_write, shared, kernel.as_raw_fd(), 0)?;
     raw::protect(SYSTRAP_PHYSMAP + IMAGE_GPA, data - SYSTRAP_IMAGE_BASE, libc::PROT_READ)?;
     raw::map(mapped[3].0, mapped[3].1, read_write, shared, frames.as_raw_fd(), 0)?;
+    for (fd, spec) in &images {
+        let (at, len) = (SYSTRAP_PHYSMAP + spec.gpa, spec.len.next_multiple_of(PAGE_SIZE));
+        raw::map(at, len, libc::PROT_READ, shared, fd.as_raw_fd(), 0)?;
+        mapped.push((at, len));
+    }
     fill_gate(image, commands.len() as u32, &mapped, masks)?;
     raw::block_all_but(&FAULTS)?;
     let crash = &raw const runsc_gate_crash as u64 - &raw const runsc_gate_begin as u64 + GATE_CODE;
@@ -348,7 +359,7 @@ fn fill_gate(
     let instructions = GATE_DATA + std::mem::offset_of!(Gate, instructions) as u64;
     let mut gate = Gate {
         holes: 0,
-        hole: [[0; 2]; 8],
+        hole: [[0; 2]; MAX_HOLES],
         filter: libc::sock_fprog {
             len: program.len() as u16,
             filter: instructions as *mut libc::sock_filter,

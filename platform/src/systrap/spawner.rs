@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use abi::PAGE_SIZE;
-use abi::systrap::{STUB_AREA, STUB_AREA_SIZE, STUB_MEMFD, STUB_SIGNALS};
+use abi::systrap::{STUB_AREA, STUB_AREA_SIZE, STUB_IMAGE_FD, STUB_MEMFD, STUB_SIGNALS};
 
 use super::raw;
 use super::stub::{self, Entries, SPAWNER_CODE, SPAWNER_DATA};
@@ -21,13 +21,17 @@ const SPARE_FD: libc::c_int = 100;
 
 /// Forks a spawner that takes its commands from `commands` and whose stubs map `frames`. Returns the listener of its
 /// stubs. The process must have one thread.
-pub fn start(commands: BorrowedFd<'_>, frames: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+pub fn start(
+    commands: BorrowedFd<'_>,
+    frames: BorrowedFd<'_>,
+    images: &[BorrowedFd<'_>],
+) -> Result<OwnedFd, Error> {
     let (ours, theirs) = raw::socket_pair()?;
     // SAFETY: the process has one thread, so the child's copy of it is consistent; the child does not return.
     match unsafe { libc::fork() } {
         0 => {
             drop(ours);
-            let Err(error) = become_spawner(commands, frames, &theirs);
+            let Err(error) = become_spawner(commands, frames, images, &theirs);
             let text = error.to_string();
             // SAFETY: the buffer has the length that is passed.
             unsafe { libc::send(theirs.as_raw_fd(), text.as_ptr().cast(), text.len(), libc::MSG_NOSIGNAL) };
@@ -72,13 +76,17 @@ fn receive_listener(socket: &OwnedFd) -> Result<OwnedFd, Error> {
 fn become_spawner(
     commands: BorrowedFd<'_>,
     frames: BorrowedFd<'_>,
+    images: &[BorrowedFd<'_>],
     handshake: &OwnedFd,
 ) -> Result<std::convert::Infallible, Error> {
     raw::die_with_parent()?;
     // Raised above all that are in use, then put where they belong.
     let places = [(frames, STUB_MEMFD as i32), (commands, stub::COMMAND_FD)];
+    let first = STUB_IMAGE_FD as i32;
+    let unused = first as u32 + images.len() as u32;
+    let images = images.iter().zip(first..).map(|(fd, place)| (*fd, place));
     let mut raised = Vec::new();
-    for (fd, place) in places {
+    for (fd, place) in places.into_iter().chain(images) {
         raised.push((raw::raise_fd(fd.as_raw_fd(), SPARE_FD)?, place));
     }
     raised.push((raw::raise_fd(handshake.as_raw_fd(), SPARE_FD)?, stub::HANDSHAKE_FD));
@@ -91,6 +99,9 @@ fn become_spawner(
     handlers?;
     pages?;
     raw::close_range(0, STUB_MEMFD as u32 - 1)?;
+    if unused < stub::COMMAND_FD as u32 {
+        raw::close_range(unused, stub::COMMAND_FD as u32 - 1)?;
+    }
     raw::close_range(stub::HANDSHAKE_FD as u32 + 1, u32::MAX)?;
     // SAFETY: the page holds the spawner's code, which uses no stack and unmaps everything else; nothing of this
     // program runs in this process any more.

@@ -7,16 +7,17 @@
 use std::mem::offset_of;
 
 use abi::PAGE_SIZE;
-use abi::systrap::{STUB_AREA, STUB_AREA_SIZE, STUB_CODE, STUB_MEMFD, StubControl};
+use abi::boot::MAX_IMAGES;
+use abi::systrap::{STUB_AREA, STUB_AREA_SIZE, STUB_CODE, STUB_IMAGE_FD, STUB_MEMFD, StubControl};
 
 /// Address of the spawner's code; the stub's follows.
 pub const SPAWNER_CODE: u64 = STUB_CODE - PAGE_SIZE;
 /// Address of the spawner's data.
 pub const SPAWNER_DATA: u64 = SPAWNER_CODE - PAGE_SIZE;
 /// Descriptor on which the spawner takes commands.
-pub const COMMAND_FD: i32 = 4;
+pub const COMMAND_FD: i32 = STUB_IMAGE_FD as i32 + MAX_IMAGES as i32;
 /// Descriptor on which the spawner hands over its listener, once.
-pub const HANDSHAKE_FD: i32 = 5;
+pub const HANDSHAKE_FD: i32 = COMMAND_FD + 1;
 /// First address beyond what a process can map (four-level page tables).
 pub const TASK_END: u64 = 0x7fff_ffff_f000;
 

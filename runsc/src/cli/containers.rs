@@ -24,6 +24,9 @@ pub struct Create {
     /// Directory of the bundle
     #[arg(short, long, default_value = ".", value_name = "DIR")]
     pub bundle: PathBuf,
+    /// Image that is the root file system, in place of root.path in config.json
+    #[arg(long, value_name = "IMAGE")]
+    pub rootfs_image: Option<PathBuf>,
     /// Socket that receives the master of the container's terminal
     #[arg(long, value_name = "PATH")]
     pub console_socket: Option<PathBuf>,
@@ -272,8 +275,8 @@ pub struct Do {
     /// The trace.
     #[command(flatten)]
     pub trace: Trace,
-    /// Directory that becomes the root
-    #[arg(long = "rootfs", default_value = "/", value_name = "DIR")]
+    /// Directory or image that becomes the root
+    #[arg(long = "rootfs", default_value = "/", value_name = "DIR|IMAGE")]
     pub rootfs: PathBuf,
     /// Working directory [default: the present one]
     #[arg(long, value_name = "DIR")]

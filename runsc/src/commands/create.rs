@@ -6,13 +6,22 @@ use crate::cli::{Create, Global};
 use crate::error::Error;
 use crate::sandbox::launch::{Request, launch};
 
+/// Loads the bundle that options name, with the root file system that they name.
+pub fn load(options: &Create) -> Result<Bundle, Error> {
+    let mut bundle = Bundle::load(&options.bundle)?;
+    if let Some(image) = &options.rootfs_image {
+        bundle.set_image(image)?;
+    }
+    Ok(bundle)
+}
+
 /// Makes the container and returns; the sandbox process stays.
 pub fn create(global: &Global, options: &Create) -> Result<u8, Error> {
     launch(Request {
         global,
         command: "create",
         id: &options.id,
-        bundle: Bundle::load(&options.bundle)?,
+        bundle: load(options)?,
         start: false,
         detached: true,
         console_socket: options.console_socket.as_deref(),

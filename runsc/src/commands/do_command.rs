@@ -20,7 +20,7 @@ pub fn run(global: &Global, options: &Do) -> Result<u8, Error> {
     let rootfs = options
         .rootfs
         .canonicalize()
-        .map_err(|e| Error::os(format!("opening the root directory {}", options.rootfs.display()), e))?;
+        .map_err(|e| Error::os(format!("opening the root {}", options.rootfs.display()), e))?;
     let cwd = match &options.cwd {
         Some(cwd) => cwd.clone(),
         None if options.rootfs == std::path::Path::new("/") => {

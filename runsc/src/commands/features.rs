@@ -29,6 +29,7 @@ pub fn features() -> Result<u8, Error> {
             "mountExtensions": { "idmap": { "enabled": false } },
             "netDevices": { "enabled": false },
         },
+        "potentiallyUnsafeConfigAnnotations": [oci::bundle::IMAGE_ANNOTATION],
         "annotations": { "dev.runsc.version": env!("CARGO_PKG_VERSION"), "dev.runsc.commit": env!("RUNSC_COMMIT") },
     });
     println!("{document:#}");

@@ -8,9 +8,9 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use oci::bundle::Bundle;
 use platform::terminal;
 
+use super::create::load;
 use super::{delete, signals};
 use crate::cli::{Global, Run};
 use crate::error::Error;
@@ -26,7 +26,7 @@ pub fn run(global: &Global, options: &Run) -> Result<u8, Error> {
         global,
         command: "run",
         id: &create.id,
-        bundle: Bundle::load(&create.bundle)?,
+        bundle: load(create)?,
         start: true,
         detached: options.detach,
         console_socket: create.console_socket.as_deref(),

@@ -14,6 +14,7 @@ use platform::host::files::Directory;
 use platform::host::streams::Stream;
 use platform::jail::{self, Jail};
 use platform::kvm::KvmMachine;
+use platform::memory::images::Images;
 use platform::memory::{BOOT_EXTENT, GuestMemory};
 use platform::systrap::{self, SystrapMachine};
 use platform::{HostServices, Image, Machine, Outcome, process};
@@ -51,6 +52,8 @@ pub struct Sandbox {
     pub most_memory: u64,
     /// Donated directories and files.
     pub directories: Vec<Directory>,
+    /// Images of file systems.
+    pub images: Images,
     /// Streams.
     pub streams: Vec<Stream>,
     /// The container's terminal.
@@ -89,6 +92,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
         memory,
         most_memory,
         directories,
+        images,
         streams,
         console,
         listener,
@@ -124,6 +128,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     kept.extend(winch.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(debug_log.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(directories.iter().map(|d| d.fd.as_raw_fd()));
+    kept.extend(images.files().map(|(file, _)| file.as_raw_fd()));
     kept.extend(streams.iter().map(|s| s.fd.as_raw_fd()));
     let report = close_inherited(null, debug_log.as_ref(), kept)?;
     if ephemeral {
@@ -149,6 +154,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
                 Some(saved) => saved_memory(saved, false, memory, most_memory)?,
                 None => GuestMemory::new(BOOT_EXTENT, memory)?,
             };
+            memory.set_images(images);
             let memory = Arc::new(memory);
             let shared = Arc::clone(&memory);
             let machine = match &snapshot {
@@ -164,6 +170,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
                 Some(saved) => saved_memory(saved, true, memory, most_memory)?,
                 None => systrap::memory(memory, most_memory)?,
             };
+            memory.set_images(images);
             let memory = Arc::new(memory);
             let shared = Arc::clone(&memory);
             let image = Image::new(SENTRY_SYSTRAP, SYSTRAP_IMAGE_BASE)?;

@@ -17,6 +17,7 @@ use oci::limits::Limits;
 use oci::mounts::Donation;
 use oci::state::{Container, State, Status, Store, start_time, timestamp};
 use platform::host::files::Directory;
+use platform::memory::images::Images;
 use platform::{process, terminal};
 
 use super::child::{self, Sandbox};
@@ -146,6 +147,8 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
     let console = Console::new(process.terminal, request.console_socket, request.detached)?;
     let streams = streams::collect(process, &console, request.preserve_fds)?;
     let directories = launch.donations.iter().map(donate).collect::<Result<_, _>>()?;
+    let images = launch.images.iter().map(|path| open_image(path)).collect::<Result<_, _>>()?;
+    let images = Images::new(images)?;
     let limited = Limits::of(linux);
     launch.container.resources = limits::at_start(launch.container.resources);
     let (cgroup, wanted) = Cgroup::plan(linux, &limited, request.id)?;
@@ -177,6 +180,7 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
     let debug_log = log::open_debug(request.global, request.command, request.id)?;
     let spec = LaunchSpec {
         container: launch.container,
+        images: images.specs(),
         strace: tracing::at_start(request.global),
         watchdog: tracing::watchdog(request.global),
         allow_suid: request.global.allow_suid,
@@ -200,6 +204,7 @@ fn make(request: &Request<'_>, made: &mut Made) -> Result<Launched, Error> {
         memory: limits::memory(request.global, &limited)?,
         most_memory: limits::most_memory(),
         directories,
+        images,
         streams,
         console,
         listener: control::listen(&dir)?,
@@ -285,6 +290,16 @@ fn donate(donation: &Donation) -> Result<Directory, Error> {
         file.map_err(|e| Error::os(format!("opening {}", path.display()), e))?.into()
     };
     Ok(Directory { fd, writable: *writable, directory: *directory })
+}
+
+/// Opens an image of a file system, and looks whether it is one: the sentry could say less of what is wrong.
+fn open_image(path: &Path) -> Result<File, Error> {
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOCTTY).open(path);
+    let file = file.map_err(|e| Error::os(format!("opening the image {}", path.display()), e))?;
+    match rofs::Image::open(&file, rofs::Verify::Checksum) {
+        Ok(_) => Ok(file),
+        Err(error) => Err(Error::Image { path: path.to_path_buf(), reason: error.to_string() }),
+    }
 }
 
 fn owner() -> String {

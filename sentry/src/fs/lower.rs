@@ -5,6 +5,7 @@ use crate::mm::frames::FrameRef;
 use abi::hostcall::FileStat;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use smallvec::SmallVec;
 
 /// A file of the lower tree, as the tree names it.
 #[derive(Debug, Clone)]
@@ -33,6 +34,12 @@ pub trait LowerFile: Send + Sync {
     /// # Errors
     /// EIO.
     fn read_pages(&self, index: u64, frames: &[FrameRef]) -> Result<usize>;
+
+    /// Frames that hold pages from an index on as they are, up to `max`; they cannot be written. Ends at the first page
+    /// that has to be read. May wait for the host's disk.
+    fn frames(&self, _index: u64, _max: usize) -> SmallVec<[FrameRef; 16]> {
+        SmallVec::new()
+    }
 }
 
 /// An immutable tree of files: a donated directory of the host, or an image.
@@ -72,4 +79,9 @@ pub trait Lower: Send + Sync {
     /// # Errors
     /// ENODATA.
     fn get_xattr(&self, node: &LowerNode, name: &[u8]) -> Result<Vec<u8>>;
+
+    /// Whether files are memory already, so that pages of them need no copy ([`LowerFile::frames`]).
+    fn in_memory(&self) -> bool {
+        false
+    }
 }

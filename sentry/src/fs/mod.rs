@@ -15,6 +15,7 @@ pub mod mqueue;
 pub mod pidfd;
 pub mod pipe;
 pub mod proc;
+pub mod rofs;
 pub mod seccomp_listener;
 pub mod signalfd;
 pub mod stream;

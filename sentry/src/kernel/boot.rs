@@ -70,6 +70,7 @@ pub fn run_first(info: &BootInfo, spec: &[u8]) -> ! {
             if let Err(e) = resources::apply(spec.container.resources.clone()) {
                 crate::warn!("the container's limits are not set: {}", e.name());
             }
+            crate::mm::frames::image::set_images(&spec.images);
             let _ = SPEC.set(spec);
         }
         Err(_) => panic!("the launch specification does not decode"),

@@ -1,6 +1,7 @@
 //! Page faults.
 
 use super::frames::FrameRef;
+use super::frames::image::is_image;
 use super::object::Mappable;
 use super::quarantine;
 use super::space::{Mm, MmInner};
@@ -167,7 +168,7 @@ impl Mm {
             if let Backing::Object { object, .. } = &vma.backing
                 && write
                 && vma.flags.contains(VmFlags::SHARED)
-                && object.tracks_writes()
+                && (object.tracks_writes() || is_image(mapping.gpa))
             {
                 let index = vma.page_of(page);
                 return match fetched {
@@ -402,6 +403,12 @@ impl Mm {
             return Ok(());
         }
         let Backing::Object { object, .. } = &vma.backing else { return Err(FaultError::Bus) };
+        let replacements = object.mappings().replacements();
+        let image = is_image(frame.gpa());
+        if image && object.frames_present(vma.page_of(page), 1).first() != Some(&frame) {
+            // It has been replaced: the program faults again.
+            return Ok(());
+        }
         let tracked = object.tracks_writes();
         let access = rights(vma.prot, shared && (write || !tracked));
         let stores = write && tracked;
@@ -429,6 +436,11 @@ impl Mm {
                 let access = if at == page { access } else { access_around };
                 self.space.map(at, frame, access).map_err(|_| FaultError::NoMemory)?;
             }
+        }
+        drop(_guard);
+        if object.mappings().replacements() != replacements {
+            // Some of what was mapped may have been replaced before it was.
+            self.zap_images(first, last);
         }
         Ok(())
     }

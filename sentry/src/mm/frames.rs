@@ -8,6 +8,7 @@
 #[cfg(test)]
 pub mod arena;
 pub mod heap;
+pub mod image;
 mod lent;
 pub mod page;
 mod pool;

@@ -5,6 +5,7 @@ use crate::errno::Result;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 use smallvec::SmallVec;
 
 use crate::sync::SpinLock;
@@ -82,6 +83,9 @@ pub trait Unmapper: Send + Sync {
     /// Removes the translations of the object's pages in `pages`; `private` also those that were copied on write.
     fn unmap_object(&self, object: &Mappings, pages: Range<u64>);
 
+    /// Removes the translations of frames of images only: the object has frames of its own there now.
+    fn unmap_images(&self, object: &Mappings, pages: Range<u64>);
+
     /// Whether a shared mapping of the object is there through which it may be written, now or after mprotect(2).
     fn may_write_object(&self, object: &Mappings) -> bool;
 }
@@ -90,12 +94,14 @@ pub trait Unmapper: Send + Sync {
 #[derive(Default)]
 pub struct Mappings {
     spaces: SpinLock<Vec<Weak<dyn Unmapper>>>,
+    /// How often frames of an image were replaced.
+    replacements: AtomicU64,
 }
 
 impl Mappings {
     /// No mapping yet.
     pub const fn new() -> Self {
-        Self { spaces: SpinLock::new(Vec::new()) }
+        Self { spaces: SpinLock::new(Vec::new()), replacements: AtomicU64::new(0) }
     }
 
     /// Notes that an address space maps the object (once for each space is enough).
@@ -113,14 +119,28 @@ impl Mappings {
         spaces.iter().filter_map(Weak::upgrade).any(|space| space.may_write_object(self))
     }
 
+    /// How often [`Mappings::replaced`] was called: who maps frames of an image looks whether it was meanwhile.
+    pub fn replacements(&self) -> u64 {
+        self.replacements.load(Ordering::SeqCst)
+    }
+
+    /// Removes translations of an image's frames: the object has its own pages there from now on. As
+    /// [`Mappings::invalidate`]; what programs have copied on write stays.
+    pub fn replaced(&self, pages: Range<u64>) {
+        self.replacements.fetch_add(1, Ordering::SeqCst);
+        self.each(|space| space.unmap_images(self, pages.clone()));
+    }
+
+    fn each(&self, mut act: impl FnMut(&dyn Unmapper)) {
+        let spaces: SmallVec<[Weak<dyn Unmapper>; 4]> = self.spaces.lock().iter().cloned().collect();
+        for space in spaces.iter().filter_map(Weak::upgrade) {
+            act(&*space);
+        }
+    }
+
     /// Removes translations of `pages` everywhere: the object was truncated, or a page replaced. Call without
     /// spinlocks held, after the pages have left the object.
     pub fn invalidate(&self, pages: Range<u64>) {
-        let spaces: SmallVec<[Weak<dyn Unmapper>; 4]> = self.spaces.lock().iter().cloned().collect();
-        for space in spaces {
-            if let Some(space) = space.upgrade() {
-                space.unmap_object(self, pages.clone());
-            }
-        }
+        self.each(|space| space.unmap_object(self, pages.clone()));
     }
 }

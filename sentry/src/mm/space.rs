@@ -1,5 +1,6 @@
 //! An address space.
 
+use super::frames::image::is_image;
 use super::object::{Mappings, Unmapper};
 use super::quarantine;
 use super::vma::{Backing, VmFlags, VmaSet};
@@ -229,21 +230,51 @@ impl Mm {
     }
 }
 
-impl Unmapper for Mm {
-    fn unmap_object(&self, target: &Mappings, pages: Range<u64>) {
-        let inner = self.inner.lock();
-        for vma in inner.vmas.iter() {
-            let Backing::Object { object, page } = &vma.backing else { continue };
+impl MmInner {
+    /// Where pages of an object are mapped: start and end.
+    fn shown(&self, target: &Mappings, pages: &Range<u64>) -> impl Iterator<Item = (u64, u64)> {
+        self.vmas.iter().filter_map(move |vma| {
+            let Backing::Object { object, page } = &vma.backing else { return None };
             if !core::ptr::eq(core::ptr::from_ref(object.mappings()), core::ptr::from_ref(target)) {
-                continue;
+                return None;
             }
             let first = pages.start.max(*page);
             let last = pages.end.min(page + vma.len() / PAGE_SIZE);
-            if first < last {
-                let start = vma.start + (first - page) * PAGE_SIZE;
-                // Without memory to split a large page the translation stays; objects are never mapped large.
-                let _ = self.zap(start, start + (last - first) * PAGE_SIZE);
+            let start = vma.start + first.saturating_sub(*page) * PAGE_SIZE;
+            (first < last).then(|| (start, start + (last - first) * PAGE_SIZE))
+        })
+    }
+}
+
+impl Mm {
+    /// Unmaps the frames of images in a range; the caller has the lock of the ranges.
+    pub(super) fn zap_images(&self, start: u64, end: u64) {
+        for page in (start..end).step_by(PAGE_SIZE as usize) {
+            let image = {
+                let _guard = self.tables.lock();
+                self.space.lookup(page).is_some_and(|mapping| is_image(mapping.gpa))
+            };
+            if image {
+                // Never a part of a large page.
+                let _ = self.zap(page, page + PAGE_SIZE);
             }
+        }
+    }
+}
+
+impl Unmapper for Mm {
+    fn unmap_object(&self, target: &Mappings, pages: Range<u64>) {
+        let inner = self.inner.lock();
+        for (start, end) in inner.shown(target, &pages) {
+            // Without memory to split a large page the translation stays; objects are never mapped large.
+            let _ = self.zap(start, end);
+        }
+    }
+
+    fn unmap_images(&self, target: &Mappings, pages: Range<u64>) {
+        let inner = self.inner.lock();
+        for (start, end) in inner.shown(target, &pages) {
+            self.zap_images(start, end);
         }
     }
 

@@ -10,7 +10,7 @@ use super::state::{Ctx, FsState};
 use super::{FdTable, OpenFile};
 use crate::errno::{Errno, Result};
 use crate::fs::memfs::{MemFs, Options};
-use crate::fs::{self, bind, cgroup, dev, hostfs::HostLower, stream, tty};
+use crate::fs::{self, bind, cgroup, dev, hostfs::HostLower, rofs::ImageLower, stream, tty};
 use crate::host::streams;
 use crate::kernel::cred::Cred;
 use abi::spec::{ContainerSpec, MountSource, MountSpec, ProcessSpec, StreamKind, StreamSpec};
@@ -53,13 +53,11 @@ fn mount_flags(mount: &MountSpec) -> u32 {
 
 fn make_fs(mount: &MountSpec) -> Result<Arc<SuperBlock>> {
     let options = mount.options.join(",");
+    // The upper part of a root may fill the memory, as a disk would.
+    let limits = Options { size: crate::mm::frames::usage().1 as u64 * abi::PAGE_SIZE, ..Options::default() };
     match &mount.source {
-        MountSource::Overlay { root } => {
-            // The upper part of a root may fill the memory, as a disk would.
-            let limits =
-                Options { size: crate::mm::frames::usage().1 as u64 * abi::PAGE_SIZE, ..Options::default() };
-            MemFs::overlay(&limits, Arc::new(HostLower::new(*root)))
-        }
+        MountSource::Overlay { root } => MemFs::overlay(&limits, Arc::new(HostLower::new(*root))),
+        MountSource::Image { image } => MemFs::overlay(&limits, Arc::new(ImageLower::new(*image)?)),
         MountSource::Bind { root, .. } => bind::new(*root),
         MountSource::Internal { fstype } => fs::make(fstype.as_bytes(), options.as_bytes()),
     }
@@ -68,6 +66,7 @@ fn make_fs(mount: &MountSpec) -> Result<Arc<SuperBlock>> {
 fn source_name(mount: &MountSpec) -> String {
     match &mount.source {
         MountSource::Overlay { .. } => String::from("overlay"),
+        MountSource::Image { .. } => String::from("erofs"),
         MountSource::Bind { .. } => String::from("host"),
         MountSource::Internal { fstype } => fstype.clone(),
     }

@@ -27,6 +27,11 @@ pub fn shared_word(gpa: u64) -> &'static core::sync::atomic::AtomicU64 {
     unsafe { &*crate::mm::frames::physmap(gpa).cast() }
 }
 
+/// Extends the map of guest memory by a piece of an image, to be read only. `None`: no memory for page tables.
+pub fn map_image(gpa: u64, len: u64) -> Option<()> {
+    pgtable::map_image(gpa, len)
+}
+
 /// Return addresses of the calling functions, innermost first, 0 where they end. The image is built with frame
 /// pointers.
 pub fn backtrace() -> [u64; 24] {

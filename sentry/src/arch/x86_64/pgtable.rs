@@ -6,7 +6,7 @@
 
 mod tables;
 
-pub(super) use self::tables::{extent_added, init, map_extent, map_kernel, master_root};
+pub(super) use self::tables::{extent_added, init, map_extent, map_image, map_kernel, master_root};
 
 use self::tables::{
     MAX_SPARE_SPACES, MAX_SPARE_TABLES, SPARE_SPACES, Spare, new_root, new_table, release_root,
@@ -44,6 +44,12 @@ pub struct Access {
 }
 
 impl Access {
+    /// Flags of an entry for a frame. Frames of images are nobody's to write.
+    fn flags_for(self, gpa: u64) -> u64 {
+        let write = self.write && !frames::image::is_image(gpa);
+        Self { write, ..self }.flags()
+    }
+
     fn flags(self) -> u64 {
         if !(self.read || self.write || self.exec) {
             return HIDDEN;
@@ -285,7 +291,8 @@ impl Space {
         let Some(table) = self.table(va, 0, true)? else { return Err(Errno::ENOMEM) };
         let e = entry(table, va, 0);
         debug_assert!(load(e) & (PRESENT | HIDDEN) == 0);
-        store(e, frame.into_raw() | access.flags());
+        let gpa = frame.into_raw();
+        store(e, gpa | access.flags_for(gpa));
         Ok(())
     }
 
@@ -297,7 +304,8 @@ impl Space {
         let Some(table) = self.table(va, 0, true)? else { return Err(Errno::ENOMEM) };
         let e = entry(table, va, 0);
         let old = load(e);
-        store(e, frame.into_raw() | access.flags());
+        let gpa = frame.into_raw();
+        store(e, gpa | access.flags_for(gpa));
         if old & (PRESENT | HIDDEN) == 0 {
             return Ok(None);
         }
@@ -416,7 +424,7 @@ impl Space {
         self.for_each(start, end, false, |e, va, huge| {
             let value = load(e);
             let new = access(&Self::decode(value, huge), va);
-            let mut flags = new.flags();
+            let mut flags = new.flags_for(value & ADDRESS);
             if huge {
                 flags |= HUGE;
             }

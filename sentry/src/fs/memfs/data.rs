@@ -46,6 +46,8 @@ pub struct Data {
     valid: AtomicU64,
     pages: SpinLock<Pages>,
     lower: Mutex<Option<Arc<dyn LowerFile>>>,
+    /// The lower file, where its pages are memory that can be shown as it is; and its length.
+    shown: Option<(Arc<dyn LowerFile>, u64)>,
     /// Where sequential reading of the lower file would go on.
     next_fill: AtomicU64,
     /// Serialises writers and changes of the length.
@@ -70,11 +72,37 @@ impl Data {
             valid: AtomicU64::new(lower_size),
             pages: SpinLock::new(Pages::default()),
             lower: Mutex::new(None),
+            shown: None,
             next_fill: AtomicU64::new(0),
             writers: Mutex::new(()),
             mappings: Mappings::new(),
             account,
         }
+    }
+
+    /// A file over a lower one of `size` bytes whose pages are memory.
+    pub fn showing(account: Arc<Account>, file: Arc<dyn LowerFile>, size: u64) -> Self {
+        let mut data = Self::new(account, size);
+        data.shown = Some((file, size));
+        data
+    }
+
+    /// Frames of the lower file from a page on, up to `max`, where nothing hides them and they can be shown as they are.
+    /// They are nobody's to write.
+    fn shown(&self, index: u64, max: usize) -> SmallVec<[FrameRef; 16]> {
+        let Some((file, size)) = &self.shown else { return SmallVec::new() };
+        let valid = self.valid.load(Ordering::Relaxed);
+        // A page that was cut is a page of this file's own.
+        let pages = if valid == *size { valid.div_ceil(PAGE) } else { valid / PAGE };
+        let max = pages.saturating_sub(index).min(max as u64) as usize;
+        if max == 0 {
+            return SmallVec::new();
+        }
+        let hidden = {
+            let pages = self.pages.lock();
+            pages.map.range(index..index + max as u64).next().map(|(at, _)| *at)
+        };
+        file.frames(index, hidden.map_or(max, |at| (at - index) as usize))
     }
 
     /// Length in bytes.
@@ -173,7 +201,11 @@ impl Data {
             if want == 0 {
                 return Ok(done);
             }
-            let batch = self.batch(at, want);
+            let mut batch = self.batch(at, want);
+            if batch.is_empty() {
+                let pages = ((at + want - 1) / PAGE - at / PAGE + 1).min(16) as usize;
+                batch.extend(self.shown(at / PAGE, pages).into_iter().map(Some));
+            }
             if batch.is_empty() {
                 match self.fill(at / PAGE, open) {
                     Ok(()) => continue,
@@ -254,18 +286,26 @@ impl Data {
                     return Ok(frame);
                 }
             }
-            if index * PAGE < self.valid.load(Ordering::Relaxed) && !whole {
+            let below = self.shown(index, 1).into_iter().next();
+            if below.is_none() && index * PAGE < self.valid.load(Ordering::Relaxed) && !whole {
                 self.fill(index, open)?;
                 continue;
             }
             self.account.charge(1)?;
-            let frame = match FrameRef::alloc_zeroed() {
+            let new = match &below {
+                Some(_) => FrameRef::alloc_uninit(),
+                None => FrameRef::alloc_zeroed(),
+            };
+            let frame = match new {
                 Ok(frame) => frame,
                 Err(_) => {
                     self.account.uncharge(1);
                     return Err(Errno::ENOSPC);
                 }
             };
+            if let Some(below) = &below {
+                frame.copy_from(0, below, 0, PAGE_USIZE);
+            }
             let mut pages = self.pages.lock();
             if pages.map.contains_key(&index) {
                 drop(pages);
@@ -274,6 +314,11 @@ impl Data {
             }
             pages.map.insert(index, Page { frame: frame.clone(), dirty: true });
             pages.dirty += 1;
+            drop(pages);
+            if below.is_some() {
+                // Who has the lower page mapped sees this one from now on.
+                self.mappings.replaced(index..index + 1);
+            }
             return Ok(frame);
         }
     }
@@ -336,13 +381,17 @@ impl Data {
     ///
     /// # Errors
     /// EFBIG, EPERM of seals.
-    pub fn truncate(&self, size: u64, check: &dyn Fn(u64) -> Result<()>) -> Result<()> {
+    pub fn truncate(&self, size: u64, open: &OpenLower<'_>, check: &dyn Fn(u64) -> Result<()>) -> Result<()> {
         if size > MAX_SIZE {
             return Err(Errno::EFBIG);
         }
         let _writer = self.writers.lock();
         check(size)?;
         let old = self.size();
+        if size < old && !size.is_multiple_of(PAGE) && !self.shown(size / PAGE, 1).is_empty() {
+            // A part of the page becomes zeros.
+            self.page_for_write(size / PAGE, false, open)?;
+        }
         self.size.store(size, Ordering::Release);
         if size >= old {
             return Ok(());
@@ -504,7 +553,10 @@ impl Data {
             }
             match self.find(index) {
                 Found::Frame(frame) => return Ok(frame),
-                Found::Lower => self.fill(index, open)?,
+                Found::Lower => match self.shown(index, 1).into_iter().next() {
+                    Some(frame) => return Ok(frame),
+                    None => self.fill(index, open)?,
+                },
                 // A page that is mapped must be the one that is written later.
                 Found::Hole => return self.page_for_write(index, false, open),
             }
@@ -514,15 +566,30 @@ impl Data {
     /// Frames that are there from a page on.
     pub fn present(&self, index: u64, max: usize) -> SmallVec<[FrameRef; 16]> {
         let limit = self.size().div_ceil(PAGE);
-        let pages = self.pages.lock();
         let mut out = SmallVec::new();
-        for (next, (at, page)) in (index..limit).zip(pages.map.range(index..)).take(max) {
-            if *at != next {
-                break;
+        loop {
+            let next = index + out.len() as u64;
+            let left = (max - out.len()).min(limit.saturating_sub(next) as usize);
+            if left == 0 {
+                return out;
             }
-            out.push(page.frame.clone());
+            let before = out.len();
+            {
+                let pages = self.pages.lock();
+                for (next, (at, page)) in (next..).zip(pages.map.range(next..)).take(left) {
+                    if *at != next {
+                        break;
+                    }
+                    out.push(page.frame.clone());
+                }
+            }
+            if out.len() == before {
+                out.extend(self.shown(next, left));
+            }
+            if out.len() == before {
+                return out;
+            }
         }
-        out
     }
 
     /// Gives back clean pages that nobody maps; returns their number. Neither waits nor allocates: it is called when

@@ -129,7 +129,15 @@ impl Node {
     pub fn from_lower(fs: &Arc<MemFs>, lower: LowerNode, stat: &FileStat) -> Arc<Self> {
         let kind = stat.mode & S_IFMT;
         let body = match kind {
-            c::S_IFREG => Body::File(Data::new(fs.account.clone(), stat.size)),
+            c::S_IFREG => {
+                let account = fs.account.clone();
+                let below =
+                    fs.lower().ok().filter(|tree| tree.in_memory()).and_then(|tree| tree.open(&lower).ok());
+                Body::File(match below {
+                    Some(file) => Data::showing(account, file, stat.size),
+                    None => Data::new(account, stat.size),
+                })
+            }
             c::S_IFDIR => Body::Dir(Dir::new(true, stat.nlink)),
             c::S_IFLNK => Body::Symlink(SpinLock::new(None)),
             c::S_IFIFO => Body::Fifo(SpinLock::new(None)),
@@ -504,7 +512,7 @@ impl Inode for Node {
     }
 
     fn truncate(&self, size: u64) -> Result<()> {
-        self.data()?.truncate(size, &|size| self.check_truncate(size))?;
+        self.data()?.truncate(size, &|| self.open_lower(), &|size| self.check_truncate(size))?;
         self.modified();
         Ok(())
     }

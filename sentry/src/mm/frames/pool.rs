@@ -295,6 +295,34 @@ fn activate(pool_index: usize, start: u64, stop: u64) -> bool {
     true
 }
 
+/// Makes metadata for memory that is never allocated: each frame has a reference that is not given back.
+pub(super) fn add_image(gpa: u64, len: u64) -> Option<()> {
+    for start in (gpa..gpa.checked_add(len)?).step_by(HUGE_PAGE_SIZE as usize) {
+        let cell = CHUNKS.get((start / HUGE_PAGE_SIZE) as usize)?;
+        if cell.load(Ordering::Acquire) != 0 {
+            continue;
+        }
+        let (at, _) = alloc_block(Zone::Kernel, 1)?;
+        let table = physmap(at).cast::<Meta>();
+        for i in 0..CHUNK_FRAMES {
+            // SAFETY: 8 KiB of kernel memory that was just taken.
+            unsafe {
+                table.add(i).write(Meta {
+                    refs: AtomicU32::new(1),
+                    next: NONE,
+                    prev: NONE,
+                    state: STATE_USED,
+                    order: 0,
+                    clean: 0,
+                    pool: KERNEL as u8,
+                });
+            }
+        }
+        cell.store(table.expose_provenance() as u64, Ordering::Release);
+    }
+    Some(())
+}
+
 /// The pool of a zone, and whether memory of the other may go over to it: not where the zones are apart. They are
 /// two everywhere, so that the sentry's pages do not lie scattered among those of programs, whose 2 MiB would never be
 /// free as a whole again.

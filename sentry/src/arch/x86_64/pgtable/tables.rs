@@ -1,6 +1,6 @@
 //! The tables themselves: spare ones, and those of the kernel half, which all address spaces share.
 
-use super::{ADDRESS, HUGE, NO_EXEC, PRESENT, TABLE, USER, entry, load, store};
+use super::{ADDRESS, HUGE, NO_EXEC, PRESENT, TABLE, USER, WRITE, entry, load, store};
 use crate::arch::x86_64::port::{self, Flavour};
 use crate::mm::frames::{self, physmap};
 use crate::sync::{Once, SpinLock};
@@ -133,6 +133,17 @@ pub(in super::super) fn map_kernel(va: u64, gpa: u64) -> Option<()> {
 
 /// Extends the map of guest memory by an extent, with 2 MiB leaves.
 pub(in super::super) fn map_extent(gpa: u64, len: u64) -> Option<()> {
+    map_leaves(gpa, len, kernel_flags())
+}
+
+/// The same by a piece of an image, to be read only.
+pub(in super::super) fn map_image(gpa: u64, len: u64) -> Option<()> {
+    map_leaves(gpa, len, kernel_flags() & !WRITE)?;
+    extent_added();
+    Some(())
+}
+
+fn map_leaves(gpa: u64, len: u64, flags: u64) -> Option<()> {
     if port::flavour() == Flavour::Systrap {
         return Some(());
     }
@@ -143,7 +154,7 @@ pub(in super::super) fn map_extent(gpa: u64, len: u64) -> Option<()> {
         let table = kernel_table(va, 1)?;
         let e = entry(table, va, 1);
         if load(e) & PRESENT == 0 {
-            store(e, at | kernel_flags() | HUGE | NO_EXEC);
+            store(e, at | flags | HUGE | NO_EXEC);
         }
         at += HUGE_PAGE_SIZE;
     }

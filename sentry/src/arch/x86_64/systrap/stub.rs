@@ -6,7 +6,7 @@ use super::pace::{Move, Pace};
 use crate::arch::x86_64::cpu;
 use crate::arch::x86_64::pgtable::Space;
 use crate::kernel::freeze;
-use crate::mm::frames::physmap;
+use crate::mm::frames::{image, physmap};
 use abi::PAGE_SIZE;
 use abi::hostcall::{StubKill, StubSpawn};
 use abi::systrap::{
@@ -334,14 +334,10 @@ impl Stub {
         if here.exec {
             prot |= c::PROT_EXEC;
         }
-        let args = [
-            start,
-            end - start,
-            u64::from(prot),
-            u64::from(c::MAP_SHARED | c::MAP_FIXED),
-            STUB_MEMFD,
-            here.gpa - (page - start) - USER_ZONE_GPA,
-        ];
+        let gpa = here.gpa - (page - start);
+        let (file, offset) = image::file_of(gpa).unwrap_or((STUB_MEMFD, gpa.wrapping_sub(USER_ZONE_GPA)));
+        let flags = u64::from(c::MAP_SHARED | c::MAP_FIXED);
+        let args = [start, end - start, u64::from(prot), flags, file, offset];
         if self.operate(c::__NR_mmap, &args, false) < 0 && !self.dead {
             // Too many mappings: begin anew with this one.
             self.unmap_all();
