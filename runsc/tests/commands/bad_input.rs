@@ -61,7 +61,7 @@ fn configurations() {
         (|c| c["mounts"] = json!({}), "config.json: invalid type: map"),
         (|c| c["root"] = json!(null), "root: property is missing"),
         (|c| c["root"]["path"] = json!("missing"), "/missing: No such file or directory"),
-        (|c| c["root"]["path"] = json!("rootfs/bin/program"), "rootfs/bin/program is not a directory"),
+        (|c| c["root"]["path"] = json!("rootfs/bin/program"), "rootfs/bin/program: not an EROFS image"),
         (
             |c| c["linux"]["cgroupsPath"] = json!("/a/../../b"),
             "linux.cgroupsPath: \"/a/../../b\" contains `..`",

@@ -63,7 +63,7 @@ fn bad_bundles_leave_nothing() {
     fs::remove_file(&config).expect("remove");
     let changes: [(Change, &str); 6] = [
         (|c| c["root"]["path"] = "nosuch".into(), "nosuch"),
-        (|c| c["root"]["path"] = "config.json".into(), "is not a directory"),
+        (|c| c["root"]["path"] = "config.json".into(), "not an EROFS image"),
         (|c| c["process"]["args"] = json!([]), "process.args"),
         (|c| c["process"]["cwd"] = "tmp".into(), "process.cwd"),
         (|c| c["mounts"][0]["type"] = "nosuch".into(), "file system type"),
