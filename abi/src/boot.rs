@@ -241,6 +241,8 @@ pub const EVENT_STREAM: u64 = 1 << 1;
 pub const EVENT_WINCH: u64 = 1 << 2;
 /// Watched host files have events.
 pub const EVENT_FILES: u64 = 1 << 3;
+/// An image has become shorter: see [`SharedPage::image_lost`].
+pub const EVENT_IMAGES: u64 = 1 << 4;
 
 /// Page that the VMM writes and the sentry reads; both sides use atomic accesses.
 ///
@@ -251,4 +253,13 @@ pub const EVENT_FILES: u64 = 1 << 3;
 pub struct SharedPage {
     /// `EVENT_*` bits.
     pub events: u64,
+    /// How often the VMM has found an image shorter than it was.
+    pub image_cuts: u64,
+    /// For each image: how many bytes of it are gone, from its end.
+    pub image_lost: [u64; MAX_IMAGES],
 }
+
+/// Guest-physical address of [`SharedPage::image_cuts`].
+pub const IMAGE_CUTS_GPA: u64 = SHARED_GPA + core::mem::offset_of!(SharedPage, image_cuts) as u64;
+/// Guest-physical address of [`SharedPage::image_lost`].
+pub const IMAGE_LOST_GPA: u64 = SHARED_GPA + core::mem::offset_of!(SharedPage, image_lost) as u64;

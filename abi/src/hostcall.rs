@@ -461,6 +461,9 @@ host_calls! {
         /// Start of the piece: the image's start plus a multiple of [`IMAGE_EXTENT`](crate::boot::IMAGE_EXTENT).
         gpa,
     }
+    /// Looks whether an image has become shorter, and notes it in the shared page: a page of one could not be read.
+    /// Returns 1 where one has at any time, else 0.
+    ImageCheck = 53 {}
     /// Answers a control command, or tells of an event: serialised [`Reply`](crate::control::Reply). Returns 0.
     ControlReply = 49 {
         /// Where it lies.

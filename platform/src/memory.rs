@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use abi::HUGE_PAGE_SIZE;
-use abi::boot::{Extent, IMAGES_GPA, Zone};
+use abi::boot::{Extent, IMAGE_CUTS_GPA, IMAGE_LOST_GPA, IMAGES_GPA, Zone};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use self::images::Images;
@@ -127,6 +127,22 @@ impl GuestMemory {
             }
         }
         Ok(piece.len)
+    }
+
+    /// Looks whether images have become shorter, and tells the guest in the shared page. Returns whether one has, at any
+    /// time.
+    pub fn check_images(&self) -> bool {
+        let lost = self.images.get().map(Images::lost).unwrap_or_default();
+        let (mut any, mut news) = (false, false);
+        for (at, lost) in (IMAGE_LOST_GPA..).step_by(8).zip(lost) {
+            any |= lost != 0;
+            news |= self.read_struct(at) != Ok(lost) && self.write_struct(at, &lost).is_ok();
+        }
+        if news {
+            // After what it tells of.
+            let _ = self.count(IMAGE_CUTS_GPA);
+        }
+        any
     }
 
     /// Host address of a range that is only read, and only by the host's kernel: it may lie in an image.
@@ -266,6 +282,14 @@ impl GuestMemory {
         // process, and both sides access it atomically only.
         let word = unsafe { AtomicU64::from_ptr(host as *mut u64) };
         Ok(word.fetch_or(bits, Ordering::SeqCst))
+    }
+
+    /// Counts a quadword up that the guest reads atomically.
+    fn count(&self, gpa: u64) -> Result<u64, OutOfRange> {
+        let host = self.host(gpa, 8)?;
+        // SAFETY: as in `fetch_or`; callers pass an aligned address of the host interface.
+        let word = unsafe { AtomicU64::from_ptr(host as *mut u64) };
+        Ok(word.fetch_add(1, Ordering::SeqCst))
     }
 
     /// A word that the guest accesses atomically, such as a futex.

@@ -5,13 +5,14 @@ use rofs::build::{Options, build_to};
 use rofs::input::add_directory;
 use rofs::progress::Silent;
 use rofs::tree::Layers;
-use runsc_tests::{Bundle, code, compile, finish, native, platforms, runsc, same};
+use runsc_tests::{Bundle, code, compile, finish, native, platforms, runsc, same, wait_for};
 use serde_json::json;
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -231,6 +232,46 @@ fn what_is_no_image_is_named() {
             let states = fs::read_dir(bundle.path().join("state")).map_or(0, Iterator::count);
             assert_eq!(states, 0, "{name} on {platform}: a state is left");
         }
+    }
+}
+
+/// A file on the host that becomes shorter takes what it has lost from the programs, and nothing else from anybody.
+#[test]
+fn an_image_that_becomes_shorter() {
+    let files = tempfile::tempdir().expect("a directory");
+    fs::write(files.path().join("big"), bytes(3 << 20, 5)).expect("a file");
+    fs::create_dir(files.path().join("dir")).expect("a directory");
+    fs::write(files.path().join("dir/other"), bytes(200, 6)).expect("a file");
+    let root = root_without_marker();
+    compile("shrunk", root.path());
+    let place = tempfile::tempdir().expect("a directory");
+    for platform in platforms() {
+        let made = place.path().join(platform);
+        image(files.path(), &made);
+        let mut bundle =
+            Bundle::new(root.path(), &["/shrunk", "/mnt/big", "/mnt/dir/other"]).expect("a bundle");
+        let erofs = json!({"destination": "/mnt", "type": "erofs", "source": made});
+        bundle.config()["mounts"].as_array_mut().expect("mounts").push(erofs);
+        let mut command = bundle.launch(platform, &["run"]).expect("a command").command;
+        let out = place.path().join("out");
+        command.stdin(Stdio::piped()).stdout(fs::File::create(&out).expect("a file"));
+        let mut child = command.spawn().expect("runsc");
+        let mut input = child.stdin.take().expect("a pipe");
+        let file = fs::OpenOptions::new().write(true).open(&made).expect("the image");
+        let length = file.metadata().expect("the image").len();
+        for (times, left) in [(1, length - (1 << 20)), (2, 0)] {
+            let said = || fs::read_to_string(&out).expect("the output").matches("ready").count();
+            wait_for("the program is not ready", LIMIT, || said() == times);
+            file.set_len(left).expect("length");
+            input.write_all(b"go\n").expect("the program reads");
+        }
+        let status = child.wait().expect("wait");
+        let said = fs::read_to_string(&out).expect("the output");
+        let expected = "mapped: 0\nprivate: 0\nready\nmapped: SIGBUS\nnot mapped: SIGBUS\nprivate: SIGBUS\n\
+            private, not mapped: SIGBUS\nread -1 EIO\nwhat is left 4096 0\nfrom a mapping -1 EFAULT\nready\n\
+            refused\nmapped: SIGBUS\ndone\n";
+        assert_eq!(said, expected, "on {platform}");
+        assert_eq!(code(status), Some(0), "on {platform}");
     }
 }
 

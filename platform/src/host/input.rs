@@ -4,11 +4,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, OnceLock};
 
-use abi::boot::{EVENT_CONTROL, EVENT_FILES, EVENT_STREAM, EVENT_WINCH};
+use abi::boot::{EVENT_CONTROL, EVENT_FILES, EVENT_IMAGES, EVENT_STREAM, EVENT_WINCH};
 
 use super::control::{Connection, Control};
 use super::notify::Notifier;
 use super::streams::Streams;
+use crate::memory::GuestMemory;
+use crate::memory::images::Images;
 use crate::{Error, Events};
 
 /// Most control connections at once.
@@ -18,6 +20,8 @@ const SIGINFO_LEN: usize = size_of::<libc::signalfd_siginfo>();
 
 /// What the thread watches.
 pub struct Watcher {
+    /// Guest memory, for its images.
+    pub memory: Arc<GuestMemory>,
     /// Streams of the container.
     pub streams: Arc<Streams>,
     /// Watched host files.
@@ -64,6 +68,10 @@ impl Watcher {
                 pollfd(self.listener.as_ref().map_or(-1, AsRawFd::as_raw_fd), libc::POLLIN),
                 pollfd(self.winch.as_ref().map_or(-1, AsRawFd::as_raw_fd), libc::POLLIN),
                 pollfd(files.as_ref().map_or(-1, |fd| fd.as_raw_fd()), libc::POLLIN),
+                pollfd(
+                    self.memory.images().and_then(Images::watch_fd).map_or(-1, |fd| fd.as_raw_fd()),
+                    libc::POLLIN,
+                ),
             ];
             let fixed = fds.len();
             fds.extend(connections.iter().map(|c| pollfd(c.stream().as_raw_fd(), libc::POLLIN)));
@@ -84,6 +92,14 @@ impl Watcher {
             }
             if head[3].revents != 0 && self.files.disarm() {
                 self.raise(EVENT_FILES);
+            }
+            if head[4].revents != 0
+                && let Some(images) = self.memory.images()
+            {
+                images.take_changes();
+                if self.memory.check_images() {
+                    self.raise(EVENT_IMAGES);
+                }
             }
             let ready: Vec<_> = armed
                 .iter()

@@ -117,6 +117,7 @@ impl HostServices {
         ));
         let files = Files::new(parts.directories);
         input::Watcher {
+            memory: Arc::clone(&parts.memory),
             streams: Arc::clone(&streams),
             files: Arc::clone(&files.notify),
             control: Arc::clone(&control),
@@ -200,6 +201,7 @@ impl HostServices {
                 memory.grow(call.len, zone).map(|gpa| gpa as i64)
             }
             Request::ImageMap(call) => memory.map_image(call.gpa).map(|len| len as i64),
+            Request::ImageCheck(_) => Ok(i64::from(memory.check_images())),
             Request::MemRelease(call) => {
                 for range in self.ranges(call.ranges_gpa, call.count)? {
                     memory.release(range.gpa, range.len)?;

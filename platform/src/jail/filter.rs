@@ -48,6 +48,7 @@ fn kvm_requests() -> Vec<u32> {
         kvm(WRITE, 0x46, size_of::<kb::kvm_userspace_memory_region>()), // KVM_SET_USER_MEMORY_REGION: memory as it grows
         kvm(WRITE, 0x6a, size_of::<kb::kvm_irq_routing>()), // KVM_SET_GSI_ROUTING: route of the event interrupt
         kvm(WRITE, 0x76, size_of::<kb::kvm_irqfd>()),       // KVM_IRQFD: the event interrupt
+        kvm(WRITE, 0xa5, size_of::<kb::kvm_msi>()),         // KVM_SIGNAL_MSI: a page of an image is gone
         kvm(READ, 0x81, size_of::<kb::kvm_regs>()), // KVM_GET_REGS: diagnosis of a machine that stopped
         kvm(WRITE, 0x82, size_of::<kb::kvm_regs>()), // KVM_SET_REGS: entry of a vCPU
         kvm(READ, 0x83, size_of::<kb::kvm_sregs>()), // KVM_GET_SREGS: before they are set; diagnosis

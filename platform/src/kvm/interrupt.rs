@@ -15,7 +15,7 @@ use crate::memory::GuestMemory;
 use crate::{Error, Events};
 
 /// Address that a message-signalled interrupt for APIC 0 is written to.
-const MSI_ADDRESS: u32 = 0xfee0_0000;
+pub const MSI_ADDRESS: u32 = 0xfee0_0000;
 
 /// An irqfd that raises [`VECTOR_EVENT`] on vCPU 0.
 pub struct EventLine {

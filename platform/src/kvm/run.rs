@@ -3,15 +3,20 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use abi::boot::CPU_HOSTCALL;
+use abi::boot::{CPU_HOSTCALL, VECTOR_IPI};
 use abi::hostcall::{HOSTCALL_PORT, HostCallBlock};
+use kvm_bindings::kvm_msi;
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
+use super::interrupt::MSI_ADDRESS;
 use super::layout::cpu_area;
 use super::{KvmMachine, vcpu};
 use crate::host::Served;
 use crate::memory::GuestMemory;
 use crate::{Error, HostServices, Outcome};
+
+/// Most faults of pages of images in a row that are no end: other pages of memory can fail too.
+const MAX_FAULTS: u32 = 100;
 
 /// What a vCPU thread works with.
 struct Cpu {
@@ -31,9 +36,22 @@ pub fn boot(machine: KvmMachine, services: Arc<HostServices>) -> Result<Infallib
 
 impl Cpu {
     fn run(mut self) -> Result<Infallible, Error> {
+        let mut faults = 0;
         loop {
             let ran = self.fd.run();
             self.services.count_exit();
+            // A page of an image that cannot be read: the file has become shorter. It reads as zeros now, and the guest
+            // hears of it before it runs a program on.
+            if let Err(e) = &ran
+                && e.errno() == libc::EFAULT
+                && faults < MAX_FAULTS
+                && self.memory.check_images()
+            {
+                faults += 1;
+                self.interrupt_programs();
+                continue;
+            }
+            faults = 0;
             match ran {
                 Ok(VcpuExit::IoOut(HOSTCALL_PORT, _)) => self.host_call(),
                 Ok(VcpuExit::IoapicEoi(_) | VcpuExit::Intr | VcpuExit::IrqWindowOpen) => {}
@@ -49,6 +67,19 @@ impl Cpu {
                     self.services.end(&Outcome::Failed(text));
                 }
             }
+        }
+    }
+
+    /// Interrupts the programs that vCPUs may be in.
+    fn interrupt_programs(&self) {
+        for cpu in 0..self.common.cpus {
+            let msi = kvm_msi {
+                address_lo: MSI_ADDRESS | cpu << 12,
+                data: u32::from(VECTOR_IPI),
+                ..Default::default()
+            };
+            // Where it fails, the guest finds out at the next interrupt.
+            let _ = self.vm.signal_msi(msi);
         }
     }
 

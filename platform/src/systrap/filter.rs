@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use abi::boot::SYSTRAP_PHYSMAP;
+use abi::boot::{IMAGES_END, IMAGES_GPA, SYSTRAP_PHYSMAP};
 use abi::systrap::{LISTENER_FD, STUB_AREA, STUB_CODE, STUB_KICK_SIGNAL, USER_ZONE_GPA};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -44,6 +44,11 @@ const SPAWNER: &[libc::c_long] = &[
     libc::SYS_close_range,       // a fresh stub: closes the spawner's descriptors
     libc::SYS_munmap,            // a fresh stub: drops the spawner's pages
 ];
+
+/// How the sentry process maps zeros where an image has lost a page.
+pub const ZEROS_PROT: i32 = libc::PROT_READ;
+/// The flags of that.
+pub const ZEROS_FLAGS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
 
 fn op(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
@@ -157,6 +162,16 @@ pub fn sentry(cpus: u32) -> Result<BpfProgram, Error> {
         condition(2, SeccompCmpOp::Eq, libc::PROT_NONE as u64)?,
     ];
     rules.insert(libc::SYS_mprotect, vec![SeccompRule::new(conditions).map_err(error)?]);
+    // Where an image has lost a page it maps zeros, and goes on.
+    let conditions = vec![
+        own(SeccompCmpOp::Ge, SYSTRAP_PHYSMAP + IMAGES_GPA)?,
+        own(SeccompCmpOp::Lt, SYSTRAP_PHYSMAP + IMAGES_END)?,
+        condition(1, SeccompCmpOp::Eq, abi::PAGE_SIZE)?,
+        condition(2, SeccompCmpOp::Eq, ZEROS_PROT as u64)?,
+        condition(3, SeccompCmpOp::Eq, ZEROS_FLAGS as u64)?,
+    ];
+    rules.insert(libc::SYS_mmap, vec![SeccompRule::new(conditions).map_err(error)?]);
+    rules.insert(libc::SYS_rt_sigreturn, Vec::new());
     SeccompFilter::new(rules, SeccompAction::Trap, SeccompAction::Allow, TargetArch::x86_64)
         .map_err(error)?
         .try_into()

@@ -128,6 +128,7 @@ fn boot(sandbox: Sandbox) -> Result<std::convert::Infallible, Error> {
     kept.extend(winch.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(debug_log.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(directories.iter().map(|d| d.fd.as_raw_fd()));
+    kept.extend(images.watch_fd().map(|fd| fd.as_raw_fd()));
     kept.extend(images.files().map(|(file, _)| file.as_raw_fd()));
     kept.extend(streams.iter().map(|s| s.fd.as_raw_fd()));
     let report = close_inherited(null, debug_log.as_ref(), kept)?;

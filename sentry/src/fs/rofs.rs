@@ -4,7 +4,7 @@
 use super::lower::{Lower, LowerEntry, LowerFile, LowerNode};
 use crate::errno::{Errno, Result};
 use crate::mm::frames::FrameRef;
-use crate::mm::frames::image::{self, Window};
+use crate::mm::frames::image::Window;
 use crate::vfs::inode::makedev;
 use abi::PAGE_SIZE;
 use abi::hostcall::FileStat;
@@ -55,8 +55,7 @@ impl ImageLower {
     /// # Errors
     /// EIO where there is none, or it cannot be read; EINVAL where it is none of this format, EUCLEAN where it is damaged.
     pub fn new(index: u32) -> Result<Self> {
-        let spec = image::spec(index).ok_or(Errno::EIO)?;
-        let image = Image::open(Source(Window::new(spec)), Verify::Checksum).map_err(errno)?;
+        let image = Image::open(Source(Window::new(index)?), Verify::Checksum).map_err(errno)?;
         Ok(Self { image: Arc::new(image), dev: u64::from(index) })
     }
 

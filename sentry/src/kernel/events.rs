@@ -1,7 +1,8 @@
 //! Events from the VMM: control commands, readiness of streams, the window size, host files.
 
+use crate::arch::port;
 use crate::sync::{Events, Once, WaitQueue};
-use abi::boot::{EVENT_CONTROL, EVENT_FILES, EVENT_STREAM, EVENT_WINCH};
+use abi::boot::{EVENT_CONTROL, EVENT_FILES, EVENT_IMAGES, EVENT_STREAM, EVENT_WINCH};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 static PAGE: Once<&'static AtomicU64> = Once::new();
@@ -42,6 +43,10 @@ pub fn poll() {
     }
     if events & EVENT_FILES != 0 {
         files();
+    }
+    if events & EVENT_IMAGES != 0 {
+        // Each drops what its program has mapped before that runs on.
+        port::kick_others();
     }
     if events & EVENT_WINCH != 0 {
         WINDOW.wake(Events::IN);

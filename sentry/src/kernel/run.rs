@@ -33,6 +33,9 @@ pub fn serve(task: Arc<Task>, ctx: UserContext) {
             // Signals may have come of it.
             continue;
         }
+        if current.mm_ref().drop_cut_images() {
+            continue;
+        }
         // What may wait comes before the last look at all of this: who waits may go on on another vCPU, where another
         // address space is loaded. The space goes first: the one that was loaded before may be the last of an ended
         // process, whose memory is needed now.

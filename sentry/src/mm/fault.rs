@@ -1,7 +1,7 @@
 //! Page faults.
 
 use super::frames::FrameRef;
-use super::frames::image::is_image;
+use super::frames::image::{self, copying, is_image};
 use super::object::Mappable;
 use super::quarantine;
 use super::space::{Mm, MmInner};
@@ -97,6 +97,8 @@ fn gives_ahead() -> bool {
 /// What to do about a fault once the lock of the ranges is given up.
 enum Next {
     Done,
+    /// A page of an image is there for all that the tables say: the host may not have it any more.
+    Check,
     /// Ask the object for this page, then look again.
     Fetch(Arc<dyn Mappable>, u64, bool),
 }
@@ -117,6 +119,11 @@ impl Mm {
             };
             match next {
                 Next::Done => return Ok(()),
+                Next::Check => {
+                    // Where it is gone, the address space drops it before the program runs on.
+                    image::check();
+                    return Ok(());
+                }
                 Next::Fetch(object, index, write) => {
                     // Without the lock: the object may have to read from the host, and its own locks come first.
                     let frame = object.frame(index, write).map_err(|e| match e {
@@ -163,7 +170,7 @@ impl Mm {
         };
         if let Some(mapping) = present {
             if mapping.present && (!write || mapping.write) && (kind != AccessKind::Exec || mapping.exec) {
-                return Ok(Next::Done);
+                return Ok(if is_image(mapping.gpa) { Next::Check } else { Next::Done });
             }
             if let Backing::Object { object, .. } = &vma.backing
                 && write
@@ -266,6 +273,9 @@ impl Mm {
             Some(_) => alloc(FrameRef::alloc_uninit)?,
             None => FrameRef::alloc_uninit().map_err(|_| FaultError::NoMemory)?,
         };
+        // What the host has to read from disk is not waited for under the lock.
+        expected.inspect(|gpa| image::touch(*gpa));
+        let cuts = image::cuts();
         let _guard = self.tables.lock();
         let Some(now) = self.space.lookup(page).filter(|now| now.present) else { return Ok(false) };
         if expected.is_some_and(|gpa| gpa != now.gpa) || (expected.is_none() && now.write) {
@@ -278,6 +288,10 @@ impl Mm {
             return Ok(true);
         }
         new.copy_from(0, &old, 0, PAGE_SIZE as usize);
+        if image::cuts() != cuts && is_image(now.gpa) {
+            // It may be zeros that the image does not have: the program faults again, and hears of it.
+            return Ok(false);
+        }
         drop(old);
         retired.extend(self.space.replace(page, new, access).map_err(|_| FaultError::NoMemory)?);
         Ok(true)
@@ -388,14 +402,16 @@ impl Mm {
             let end = run_end(vma, page, self.most_copies());
             let Backing::Object { object, .. } = &vma.backing else { return Err(FaultError::Bus) };
             let copy = FrameRef::alloc_uninit().map_err(|_| FaultError::NoMemory)?;
-            copy.copy_from(0, &frame, 0, PAGE_SIZE as usize);
+            copying(|| copy.copy_from(0, &frame, 0, PAGE_SIZE as usize)).map_err(|_| FaultError::Bus)?;
             self.map_fresh(page, copy, access)?;
             let more = ((end - page) / PAGE_SIZE - 1) as usize;
             let next =
                 if more == 0 { SmallVec::new() } else { object.frames_present(vma.page_of(page) + 1, more) };
             for (at, frame) in (page + PAGE_SIZE..end).step_by(PAGE_SIZE as usize).zip(next) {
                 let Ok(copy) = FrameRef::alloc_uninit() else { break };
-                copy.copy_from(0, &frame, 0, PAGE_SIZE as usize);
+                if copying(|| copy.copy_from(0, &frame, 0, PAGE_SIZE as usize)).is_err() {
+                    break;
+                }
                 if self.map_fresh(at, copy, access).is_err() {
                     break;
                 }
@@ -514,7 +530,9 @@ impl Mm {
             let page = start + i as u64 * PAGE_SIZE;
             let (frame, access) = if private_write && (i as u64) < copies {
                 let Ok(copy) = FrameRef::alloc_uninit() else { return };
-                copy.copy_from(0, &frame, 0, PAGE_SIZE as usize);
+                if copying(|| copy.copy_from(0, &frame, 0, PAGE_SIZE as usize)).is_err() {
+                    return;
+                }
                 (copy, rights(vma.prot, true))
             } else {
                 (frame, rights(vma.prot, false))

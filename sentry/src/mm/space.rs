@@ -1,6 +1,6 @@
 //! An address space.
 
-use super::frames::image::is_image;
+use super::frames::image::{self, is_image};
 use super::object::{Mappings, Unmapper};
 use super::quarantine;
 use super::vma::{Backing, VmFlags, VmaSet};
@@ -64,6 +64,8 @@ pub struct Mm {
     pub aio: Contexts,
     /// Tasks that have this address space.
     pub(super) users: AtomicUsize,
+    /// [`image::cuts`] as of when it had nothing mapped that was gone.
+    cuts: AtomicU64,
 }
 
 /// The part of an address space that its lock guards.
@@ -109,6 +111,7 @@ impl Mm {
             faults: AtomicU64::new(0),
             aio: Contexts::default(),
             users: AtomicUsize::new(0),
+            cuts: AtomicU64::new(0),
         }))
     }
 
@@ -247,6 +250,23 @@ impl MmInner {
 }
 
 impl Mm {
+    /// Unmaps all frames of images, where some have become shorter: what is still there is found again. Returns whether
+    /// that was so.
+    pub fn drop_cut_images(&self) -> bool {
+        if self.cuts.load(Ordering::Relaxed) == image::cuts() {
+            return false;
+        }
+        // Under systrap nobody may have looked yet how much is gone.
+        image::check();
+        let cuts = image::cuts();
+        let inner = self.inner.lock();
+        for vma in inner.vmas.iter().filter(|vma| matches!(vma.backing, Backing::Object { .. })) {
+            self.zap_images(vma.start, vma.end);
+        }
+        self.cuts.store(cuts, Ordering::Relaxed);
+        true
+    }
+
     /// Unmaps the frames of images in a range; the caller has the lock of the ranges.
     pub(super) fn zap_images(&self, start: u64, end: u64) {
         for page in (start..end).step_by(PAGE_SIZE as usize) {

@@ -244,6 +244,12 @@ pub fn kick_holders(space: u64, generation: u64) {
     }
 }
 
+/// Interrupts all other vCPUs.
+pub fn kick_others() {
+    let me = cpu::id();
+    (0..cpu::count()).filter(|cpu| *cpu != me).for_each(kick);
+}
+
 /// Interrupts another vCPU, so that it enters the kernel or leaves its idle loop.
 pub fn kick(cpu: usize) {
     match flavour() {

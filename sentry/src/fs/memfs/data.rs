@@ -3,7 +3,7 @@
 use super::Account;
 use crate::errno::{Errno, Result};
 use crate::fs::lower::LowerFile;
-use crate::mm::frames::FrameRef;
+use crate::mm::frames::{FrameRef, image};
 use crate::mm::io::{Sink, Source};
 use crate::mm::object::Mappings;
 use crate::sync::{Mutex, SpinLock};
@@ -213,6 +213,7 @@ impl Data {
                     Err(_) => return Ok(done),
                 }
             }
+            let cuts = image::cuts();
             let mut left = want as usize;
             for frame in &batch {
                 let within = (at % PAGE) as usize;
@@ -233,6 +234,11 @@ impl Data {
                     Err(e) if done == 0 => return Err(e),
                     Err(_) => return Ok(done),
                 }
+            }
+            if image::cuts() != cuts && self.shown.is_some() {
+                // Some of it may be zeros that the image does not have.
+                image::check();
+                return Err(Errno::EIO);
             }
         }
     }
@@ -303,8 +309,11 @@ impl Data {
                     return Err(Errno::ENOSPC);
                 }
             };
-            if let Some(below) = &below {
-                frame.copy_from(0, below, 0, PAGE_USIZE);
+            if let Some(below) = &below
+                && let Err(e) = image::copying(|| frame.copy_from(0, below, 0, PAGE_USIZE))
+            {
+                self.account.uncharge(1);
+                return Err(e);
             }
             let mut pages = self.pages.lock();
             if pages.map.contains_key(&index) {

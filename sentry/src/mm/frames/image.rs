@@ -9,8 +9,8 @@ use super::{FrameRef, read_raw};
 use crate::errno::{Errno, Result};
 use crate::sync::{Mutex, Once};
 use abi::PAGE_SIZE;
-use abi::boot::{IMAGE_EXTENT, IMAGES_END, IMAGES_GPA};
-use abi::hostcall::ImageMap;
+use abi::boot::{IMAGE_CUTS_GPA, IMAGE_EXTENT, IMAGE_LOST_GPA, IMAGES_END, IMAGES_GPA};
+use abi::hostcall::{ImageCheck, ImageMap};
 use abi::spec::ImageSpec;
 use abi::systrap::STUB_IMAGE_FD;
 use alloc::boxed::Box;
@@ -31,9 +31,46 @@ pub fn set_images(images: &[ImageSpec]) {
     let _ = IMAGES.set(images.to_vec());
 }
 
-/// The image with an index.
-pub fn spec(index: u32) -> Option<ImageSpec> {
-    IMAGES.get()?.get(index as usize).copied()
+/// How often images have become shorter so far: what is mapped of them may be gone since. Address spaces that have seen
+/// fewer drop what they have of images before their programs run on.
+#[inline]
+pub fn cuts() -> u64 {
+    if cfg!(test) { 0 } else { crate::arch::shared_word(IMAGE_CUTS_GPA).load(Ordering::Relaxed) }
+}
+
+/// A page of an image could not be read: lets the host look. Returns whether some image is shorter than it was.
+pub fn check() -> bool {
+    crate::host::call(&ImageCheck {}).is_ok_and(|cut| cut != 0)
+}
+
+/// Copies out of frames of images, or of frames that may be such.
+///
+/// # Errors
+/// EIO where an image lost pages meanwhile: what was copied may be zeros.
+pub fn copying<R>(copy: impl FnOnce() -> R) -> Result<R> {
+    let before = cuts();
+    let copied = copy();
+    if cuts() == before {
+        return Ok(copied);
+    }
+    // Under systrap nobody has looked how much is gone yet.
+    check();
+    Err(Errno::EIO)
+}
+
+/// Reads something of a page that may be an image's and is mapped somewhere, so that the host has it in memory.
+pub fn touch(gpa: u64) {
+    if is_image(gpa) {
+        let mut byte = [0];
+        // SAFETY: the caller has seen it mapped, so that its piece is; pieces stay.
+        unsafe { read_raw(gpa, &mut byte) };
+    }
+}
+
+/// Bytes of an image that are gone.
+fn lost(index: usize) -> u64 {
+    let at = IMAGE_LOST_GPA + 8 * index as u64;
+    if cfg!(test) { 0 } else { crate::arch::shared_word(at).load(Ordering::Acquire) }
 }
 
 /// Where a stub finds a frame of an image: its descriptor of the image's file, and the offset in it.
@@ -48,6 +85,7 @@ pub fn file_of(gpa: u64) -> Option<(u64, u64)> {
 
 /// An image, as memory.
 pub struct Window {
+    index: usize,
     gpa: u64,
     len: u64,
     /// Which of its pieces are there.
@@ -57,9 +95,13 @@ pub struct Window {
 
 impl Window {
     /// The image at a place of guest-physical space.
-    pub fn new(spec: ImageSpec) -> Self {
+    ///
+    /// # Errors
+    /// EIO: there is no image with this index.
+    pub fn new(index: u32) -> Result<Self> {
+        let spec = IMAGES.get().and_then(|all| all.get(index as usize)).ok_or(Errno::EIO)?;
         let pieces = (0..spec.len.div_ceil(IMAGE_EXTENT)).map(|_| AtomicBool::new(false)).collect();
-        Self { gpa: spec.gpa, len: spec.len, pieces, mapping: Mutex::new(()) }
+        Ok(Self { index: index as usize, gpa: spec.gpa, len: spec.len, pieces, mapping: Mutex::new(()) })
     }
 
     /// Bytes of the image.
@@ -70,6 +112,11 @@ impl Window {
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Bytes that are left of it.
+    fn left(&self) -> u64 {
+        self.len.saturating_sub(lost(self.index))
     }
 
     /// Sees to it that the piece with an offset is there.
@@ -108,10 +155,11 @@ impl Window {
             let part = buf.get_mut((at - offset) as usize..(stop - offset) as usize).ok_or(Errno::EIO)?;
             // SAFETY: the range lies in a piece that is mapped, within the image; pieces stay. The copy is raw, since
             // whoever has the file may change it meanwhile.
-            unsafe { read_raw(self.gpa + at, part) };
+            copying(|| unsafe { read_raw(self.gpa + at, part) })?;
             at = stop;
         }
-        Ok(())
+        // What is gone read as zeros.
+        if end <= self.left() { Ok(()) } else { Err(Errno::EIO) }
     }
 
     /// The frame at an offset, a multiple of the page size, of which the image has the whole page, or zeros behind its
@@ -120,7 +168,10 @@ impl Window {
     /// # Errors
     /// As [`Window::read`].
     pub fn frame(&self, offset: u64) -> Result<FrameRef> {
-        if !offset.is_multiple_of(PAGE_SIZE) || offset >= self.len {
+        if !offset.is_multiple_of(PAGE_SIZE)
+            || offset >= self.len
+            || self.left() < (offset + PAGE_SIZE).min(self.len)
+        {
             return Err(Errno::EIO);
         }
         self.ensure(offset)?;

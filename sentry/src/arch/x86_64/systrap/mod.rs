@@ -22,6 +22,7 @@ use super::fpu::FpuState;
 use super::pgtable::Space;
 use super::port;
 use crate::kernel::sched;
+use crate::mm::frames::image;
 use abi::boot::{CPU_HOSTCALL, MAX_CPUS, VECTOR_IPI, VECTOR_TIMER};
 use abi::systrap::{
     CALL_DONE, CALL_IDLE, CALL_REQUEST, CPU_CALL_STATE, CPU_KICK, STATE_RUN, STUB_KICK_SIGNAL, StubControl,
@@ -185,6 +186,8 @@ fn run(stub: &mut Stub, frame: Frame, ctx: &mut UserContext, fpu: &mut FpuState,
             if stop.native_call { VECTOR_SYSCALL } else { 13 }
         }
         s if u64::from(s) == STUB_KICK_SIGNAL => u64::from(if vector == 0 { VECTOR_IPI } else { vector }),
+        // A page of an image that the host cannot read.
+        c::SIGBUS if stop.trap == 14 && !image::check() => 12,
         _ if stop.trap < 32 => stop.trap,
         _ => 13,
     };
