@@ -54,6 +54,9 @@ struct Options {
     /// gVisor's runsc; without it `RUNSC_GVISOR` of the environment.
     #[arg(long, value_name = "FILE")]
     gvisor: Option<PathBuf>,
+    /// Image of this machine's root (mkrofs): its places are measured too, as `kvm-image` and `systrap-image`.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
     /// vCPUs of runsc's sandboxes; without it as many as the host has CPUs.
     #[arg(long, value_name = "N")]
     cpus: Option<u32>,
@@ -108,7 +111,7 @@ fn places(options: &Options) -> Result<Vec<Place>, Failure> {
         None => std::env::current_exe()?.with_file_name("runsc"),
     };
     let gvisor = options.gvisor.clone().or_else(|| std::env::var_os("RUNSC_GVISOR").map(PathBuf::from));
-    let all = place::all(&runsc, gvisor.as_deref(), options.cpus);
+    let all = place::all(&runsc, gvisor.as_deref(), options.cpus, options.image.as_deref());
     if options.places.is_empty() {
         return Ok(all.into_iter().filter(Place::usable).collect());
     }

@@ -28,17 +28,19 @@ pub struct Place {
     pub counts: bool,
     /// Operations are measured there too, not whole commands only.
     pub operations: bool,
+    /// An image of this machine's root, in place of the root itself.
+    image: Option<PathBuf>,
 }
 
 /// All places that are known.
-pub fn all(runsc: &Path, gvisor: Option<&Path>, cpus: Option<u32>) -> Vec<Place> {
-    let own = |platform: &'static str| {
+pub fn all(runsc: &Path, gvisor: Option<&Path>, cpus: Option<u32>, image: Option<&Path>) -> Vec<Place> {
+    let own = |name: &'static str, platform: &str| {
         let mut flags = vec!["--platform".to_string(), platform.to_string()];
         if let Some(cpus) = cpus {
             flags.extend(["--cpus".to_string(), cpus.to_string()]);
         }
         let kind = Kind::Runtime { binary: runsc.to_path_buf(), flags };
-        Place { name: platform, kind, counts: true, operations: true }
+        Place { name, kind, counts: true, operations: true, image: None }
     };
     let peer = |name: &'static str, binary: &Path, flags: &[&str]| Place {
         name,
@@ -48,15 +50,21 @@ pub fn all(runsc: &Path, gvisor: Option<&Path>, cpus: Option<u32>) -> Vec<Place>
         },
         counts: false,
         operations: name != "crun",
+        image: None,
     };
     let mut places = vec![
-        Place { name: "native", kind: Kind::Native, counts: false, operations: true },
-        own("kvm"),
-        own("systrap"),
+        Place { name: "native", kind: Kind::Native, counts: false, operations: true, image: None },
+        own("kvm", "kvm"),
+        own("systrap", "systrap"),
         peer("runc", Path::new("runc"), &[]),
         // Operations cost what they cost under runc.
         peer("crun", Path::new("crun"), &[]),
     ];
+    if let Some(image) = image {
+        let on_image = |place: Place| Place { operations: false, image: Some(image.to_path_buf()), ..place };
+        places.insert(2, on_image(own("kvm-image", "kvm")));
+        places.insert(4, on_image(own("systrap-image", "systrap")));
+    }
     if let Some(gvisor) = gvisor {
         places.push(peer("gvisor", gvisor, &["--platform=systrap", "--network=none", "--ignore-cgroups"]));
     }
@@ -75,7 +83,7 @@ impl Place {
         }
         let usable = |line: &str| {
             let mut words = line.split_whitespace();
-            words.next() == Some(self.name) && words.next() == Some("usable:")
+            words.next() == self.name.split('-').next() && words.next() == Some("usable:")
         };
         String::from_utf8_lossy(&output.stdout).lines().any(usable)
     }
@@ -107,6 +115,9 @@ impl Place {
             (Kind::Runtime { .. }, _) => {
                 let mut command = self.control(work).ok_or("no directory for the runtime's state")?;
                 command.arg("run").arg("--bundle").arg(bundle).arg(id);
+                if let Some(image) = self.image.as_ref().filter(|_| work.is_of_host(bundle)) {
+                    command.arg("--rootfs-image").arg(image);
+                }
                 Ok(command)
             }
         }

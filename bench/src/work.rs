@@ -130,6 +130,13 @@ impl Work {
         }
     }
 
+    /// Whether a bundle's root is this machine's.
+    pub fn is_of_host(&self, bundle: &Path) -> bool {
+        let config = fs::read(bundle.join("config.json")).unwrap_or_default();
+        let config: Value = serde_json::from_slice(&config).unwrap_or_default();
+        config["root"]["path"].as_str().is_some_and(|path| Path::new(path) == self.host())
+    }
+
     /// Writes a bundle and returns its directory.
     pub fn bundle(&self, name: &str, root: Root, args: &[&str]) -> Result<PathBuf, Failure> {
         let dir = self.path().join(format!("bundle-{name}"));
