@@ -236,7 +236,7 @@ fn build(current: &CurrentTask, args: &CloneArgs, tid: u32) -> Result<(Arc<Task>
     if has(args, c::CLONE_SYSVSEM) {
         child.share_undo_list(current);
     }
-    let vfork = has(args, c::CLONE_VFORK).then(|| Arc::new(VforkWait::default()));
+    let vfork = has(args, c::CLONE_VFORK).then(|| Arc::new(VforkWait::new(current.group.clone())));
     *child.vfork_done.lock() = vfork.clone();
     if let Err(e) = group.add_task(&child) {
         if !thread {
