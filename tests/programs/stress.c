@@ -369,6 +369,35 @@ static void stops(void) {
     }
 }
 
+/* Waits for a child, or for any (-1), that is about to end. */
+static pid_t reap(pid_t which) {
+    for (int i = 0; i < 20000; i++) {
+        pid_t pid = waitpid(which, NULL, WNOHANG);
+        if (pid) return pid;
+        usleep(1000);
+    }
+    return 0;
+}
+
+/* Processes that fork, each child in its parent's place, and a SIGKILL for all of their group: none escapes. */
+static void killings(void) {
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    for (unsigned n = 0; !over() && !wrong; n++) {
+        pid_t leader = fork();
+        if (!leader) {
+            setpgid(0, 0);
+            for (int i = 0; i < 3; i++) if (!fork()) for (;;) if (fork() > 0) _exit(0);
+            for (;;) pause();
+        }
+        setpgid(leader, leader);
+        usleep(2000 + n * 7919 % 3000);
+        kill(-leader, SIGKILL);
+        pid_t pid;
+        while ((pid = reap(-1)) > 0) ;
+        if (!pid) complain("a process that was not killed", n, 0);
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     if (!strcmp(argv[1], "chain")) execs_chain(argv);
@@ -382,6 +411,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[1], "execs")) execs(argv);
     else if (!strcmp(argv[1], "signals")) signals();
     else if (!strcmp(argv[1], "stops")) stops();
+    else if (!strcmp(argv[1], "killings")) killings();
     else return 2;
     printf("%s: %s\n", argv[1], wrong ? "wrong" : "ok");
     return wrong ? 1 : 0;

@@ -184,7 +184,8 @@ impl Task {
             cred: SpinLock::new(parts.cred),
             comm: SpinLock::new(parts.comm),
             signals: SpinLock::new(TaskSignals::default()),
-            attention: AtomicBool::new(false),
+            // A signal may come to its process before the process has a task to tell.
+            attention: AtomicBool::new(true),
             kill: AtomicBool::new(false),
             restore_mask: AtomicBool::new(false),
             switched: AtomicBool::new(false),
