@@ -40,7 +40,7 @@ pub fn kills() -> u64 {
 
 /// Whether the running task may wait for memory: not one that is dying itself.
 pub fn may_wait() -> bool {
-    sched::current().is_some_and(|task| !task.killed() && !task.group.exiting())
+    sched::current().is_some_and(|task| !task.must_die(false))
 }
 
 /// A task needs memory that is not there: makes some, or waits a moment for a process that is dying. The task may be
