@@ -364,7 +364,7 @@ impl ThreadGroup {
         }
         self.resume(false);
         for task in self.tasks() {
-            task.alert();
+            task.alert_to_end();
         }
     }
 

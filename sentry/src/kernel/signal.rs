@@ -348,7 +348,7 @@ pub fn send_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
     // One task that does not block it is enough; SIGKILL is for all.
     if signal == SIGKILL {
         for task in &tasks {
-            task.alert();
+            task.alert_to_end();
         }
         return Ok(());
     }
@@ -393,7 +393,7 @@ pub fn send_task(task: &Arc<Task>, info: SigInfo) -> Result<()> {
     if signal == SIGKILL {
         task.group.change_queue.wake(crate::sync::Events::IN);
         for task in task.group.tasks() {
-            task.alert();
+            task.alert_to_end();
         }
     }
     task.alert();
@@ -465,6 +465,12 @@ impl Task {
     pub fn alert(self: &Arc<Self>) {
         self.attention.store(true, core::sync::atomic::Ordering::SeqCst);
         sched::notify(self);
+    }
+
+    /// As [`Task::alert`], for a task that is to end: it goes before others, since it has memory and locks to give.
+    pub fn alert_to_end(self: &Arc<Self>) {
+        sched::hasten(self);
+        self.alert();
     }
 
     /// Takes the next signal of `mask`, the task's own first.

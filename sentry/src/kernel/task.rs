@@ -346,7 +346,7 @@ impl Task {
     /// Lets this task end.
     pub fn kill_thread(self: &Arc<Self>) {
         self.kill.store(true, Ordering::SeqCst);
-        self.alert();
+        self.alert_to_end();
         super::sched::wake(self);
     }
 
