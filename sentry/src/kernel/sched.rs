@@ -203,12 +203,11 @@ pub fn hasten(task: &Arc<Task>) {
     }
 }
 
-/// Puts those that are to end before the others, in their order.
-fn sort(queue: &mut VecDeque<Arc<Task>>) {
-    let tasks = queue.make_contiguous();
+/// Puts those that are to go first before the others; otherwise their order stays.
+fn bring_forward<T>(tasks: &mut [T], first: impl Fn(&T) -> bool) {
     let mut front = 0;
     for at in 0..tasks.len() {
-        if tasks[at].sched.hastened.load(Ordering::Relaxed) {
+        if first(&tasks[at]) {
             if at != front {
                 tasks[front..=at].rotate_right(1);
             }
@@ -341,7 +340,7 @@ fn pick() -> Option<Arc<Task>> {
             let mut queue = own.queue.lock();
             if own.hastened.load(Ordering::Relaxed) {
                 own.hastened.store(false, Ordering::SeqCst);
-                sort(&mut queue);
+                bring_forward(queue.make_contiguous(), |task| task.sched.hastened.load(Ordering::Relaxed));
             }
             let task = queue.pop_front();
             own.queued.store(queue.len(), Ordering::SeqCst);
@@ -607,4 +606,19 @@ pub fn runnable() -> usize {
         .take(cpu::count())
         .map(|c| c.queued.load(Ordering::Relaxed) + usize::from(c.current.lock().is_some()))
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bring_forward;
+
+    #[test]
+    fn those_that_go_first_keep_their_order_and_so_do_the_others() {
+        let mut tasks = [1, 20, 2, 3, 30, 40, 4];
+        bring_forward(&mut tasks, |n| *n >= 10);
+        assert_eq!(tasks, [20, 30, 40, 1, 2, 3, 4]);
+        bring_forward(&mut tasks, |_| false);
+        bring_forward(&mut tasks[..0], |_| true);
+        assert_eq!(tasks, [20, 30, 40, 1, 2, 3, 4]);
+    }
 }
