@@ -136,10 +136,10 @@ fn wait_a_moment() {
     }
 }
 
-/// Whether there is some memory again: of the kind that programs get, and none is lent to the sentry.
+/// Whether there is some memory again: of the kind that programs get, for their page tables, and none is lent to the sentry.
 fn room() -> bool {
     let some: [_; ENOUGH] = core::array::from_fn(|_| FrameRef::alloc_uninit());
-    some.iter().all(Result::is_ok) && !frames::low()
+    some.iter().all(Result::is_ok) && frames::kernel_has_room() && !frames::low()
 }
 
 /// Pages that a process has.

@@ -158,6 +158,14 @@ pub fn alloc_kernel_or_fail(order: u8) -> Option<*mut u8> {
 /// # Safety
 /// `va` came from [`alloc_kernel`] or [`alloc_kernel_or_fail`] with the same order, and nothing refers to it any more.
 pub unsafe fn free_kernel(va: *mut u8, order: u8) {
+/// Whether there is a page of kernel memory beside what is kept for the sentry.
+pub fn kernel_has_room() -> bool {
+    let Some(page) = alloc_kernel_or_fail(0) else { return false };
+    // SAFETY: allocated just now with this order; nobody else knows of it.
+    unsafe { free_kernel(page, 0) };
+    true
+}
+
     let gpa = gpa_of(va);
     for i in 0..1u64 << order.saturating_sub(MAX_ORDER) {
         free_block(gpa + i * HUGE_PAGE_SIZE, order.min(MAX_ORDER));

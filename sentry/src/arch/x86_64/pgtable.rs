@@ -9,7 +9,8 @@ mod tables;
 pub(super) use self::tables::{extent_added, init, map_extent, map_kernel, master_root};
 
 use self::tables::{
-    MAX_SPARE_SPACES, MAX_SPARE_TABLES, SPARE_SPACES, Spare, new_root, new_table, release_root,
+    MAX_SPARE_SPACES, MAX_SPARE_TABLES, SPARE_SPACES, Spare, new_root, new_table, new_table_or_fail,
+    release_root,
 };
 use super::port::{self, Flavour};
 use super::systrap::{Holders, Stubs};
@@ -210,7 +211,7 @@ impl Space {
                 if !make {
                     return Ok(None);
                 }
-                value = new_table().ok_or(Errno::ENOMEM)? | TABLE;
+                value = new_table_or_fail().ok_or(Errno::ENOMEM)? | TABLE;
                 self.tables.fetch_add(1, Ordering::Relaxed);
                 store(e, value);
                 if l == 3 {

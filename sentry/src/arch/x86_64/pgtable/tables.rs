@@ -50,11 +50,21 @@ pub(super) struct Spare {
 }
 
 pub(super) fn new_table() -> Option<u64> {
+    new_table_by(frames::alloc_kernel)
+}
+
+/// A table for a program that touches its memory: nothing is taken of what is kept for the sentry, which a program could use
+/// up with nothing but loads.
+pub(super) fn new_table_or_fail() -> Option<u64> {
+    new_table_by(frames::alloc_kernel_or_fail)
+}
+
+fn new_table_by(alloc: impl Fn(u8) -> Option<*mut u8>) -> Option<u64> {
     let spare = SPARE_TABLES.lock().pop();
     if spare.is_some() {
         return spare;
     }
-    let va = frames::alloc_kernel(0)?;
+    let va = alloc(0)?;
     // SAFETY: a page of our own.
     unsafe { core::ptr::write_bytes(va, 0, PAGE_SIZE as usize) };
     Some(frames::gpa_of(va))
