@@ -3,6 +3,8 @@
 use super::process::{self, Life, ThreadGroup};
 use super::signal::{self, SigInfo};
 use super::{reclaim, sched, wait};
+use crate::arch::pgtable;
+use crate::arch::port::{self, Flavour};
 use crate::fs::memfs;
 use crate::mm::frames::{self, FrameRef};
 use crate::sync::{Events, SpinLock};
@@ -52,6 +54,13 @@ pub fn relieve() {
     if room() || memfs::shrink_all() != 0 {
         return;
     }
+    // Where a hypervisor shadows page tables, what was one is slow to be used as anything else.
+    if port::flavour() == Flavour::Systrap {
+        pgtable::release_spares();
+        if room() {
+            return;
+        }
+    }
     SHORTAGES.fetch_add(1, Ordering::Relaxed);
     // What a process had that has just ended may not be free yet: an idle vCPU has its tables loaded, or frames wait for
     // their grace period.
@@ -95,7 +104,10 @@ fn choose() {
     if dying && recent(PATIENCE_NS) {
         return;
     }
-    let Some(group) = largest() else { return tell(now) };
+    let Some(group) = largest() else {
+        pgtable::release_spares();
+        return tell(now);
+    };
     // What the last ones had may be on its way back: their stubs end late on a busy host.
     if group.is_init() && recent(PATIENCE_WITH_ALL_NS) && (dying || resident(&group) < frames::usage().1 / 2)
     {

@@ -6,6 +6,7 @@
 
 mod tables;
 
+pub use self::tables::release_spares;
 pub(super) use self::tables::{extent_added, init, map_extent, map_kernel, master_root};
 
 use self::tables::{

@@ -189,6 +189,17 @@ fn free_tables(table: u64, level: u32, range: core::ops::Range<u64>) {
     }
 }
 
+/// Gives all tables that wait to be used again back to the frames: memory is short.
+pub fn release_spares() {
+    let spaces = core::mem::take(&mut *SPARE_SPACES.lock());
+    spaces.iter().for_each(|space| release_root(space.root));
+    loop {
+        let Some(table) = SPARE_TABLES.lock().pop() else { return };
+        // SAFETY: allocated in `new_table` with this order; nothing leads to it.
+        unsafe { frames::free_kernel(physmap(table), 0) };
+    }
+}
+
 /// Gives a top-level table and all below it back. The pair itself goes to the heap's frames, rarely.
 pub(super) fn release_root(root: u64) {
     free_tables(root, 3, 0..256);
