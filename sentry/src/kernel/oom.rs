@@ -19,6 +19,8 @@ const PATIENCE_WITH_ALL_NS: u64 = 30 * crate::time::NS;
 const ENOUGH: usize = 16;
 /// Moments that are waited before a process is killed.
 const MOMENTS: usize = 30;
+/// Those that are waited even where they take long: behind hundreds of tasks that spin, a moment is a second.
+const LEAST_MOMENTS: usize = 3;
 /// A moment, ns.
 const MOMENT_NS: u64 = 1_000_000;
 
@@ -65,13 +67,11 @@ pub fn relieve() {
     // What a process had that has just ended may not be free yet: an idle vCPU has its tables loaded, or frames wait for
     // their grace period.
     let since = crate::time::monotonic_ns();
+    let within = |ns: u64| crate::time::monotonic_ns().saturating_sub(since) < ns;
     // Those frames come back by themselves: nobody is killed for them, unless it takes for ever.
-    let coming = || {
-        crate::mm::quarantine::waiting() >= ENOUGH
-            && crate::time::monotonic_ns().saturating_sub(since) < PATIENCE_NS
-    };
+    let coming = || crate::mm::quarantine::waiting() >= ENOUGH && within(PATIENCE_NS);
     let mut moments = 0;
-    while moments < MOMENTS || coming() {
+    while moments < LEAST_MOMENTS || moments < MOMENTS && within(2 * MOMENTS as u64 * MOMENT_NS) || coming() {
         moments += 1;
         sched::rouse_idle();
         wait_a_moment();
