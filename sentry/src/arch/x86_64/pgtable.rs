@@ -532,7 +532,12 @@ impl Space {
                     }
                     va = (va & !(HUGE_PAGE_SIZE - 1)) + HUGE_PAGE_SIZE;
                 }
-                _ => va = (va & !((1 << 30) - 1)) + (1 << 30),
+                _ => {
+                    // Nearly all of an address space has not even a table of the third level.
+                    let none = load(entry(self.root, va, 3)) & PRESENT == 0;
+                    let step = if none { 1 << 39 } else { 1 << 30 };
+                    va = (va & !(step - 1)) + step;
+                }
             }
         }
         pages
