@@ -83,12 +83,13 @@ static int sparse(void) {
     }
     int status = 0;
     waitpid(child, &status, 0);
-    /* There is memory again, for others than the one whose tables they were. */
-    for (int i = 0; i < 20; i++) {
+    /* There is memory again, for others than the one whose tables they were: soon, as there is much to take down. */
+    for (int i = 0, failed = 0; i < 20; i++) {
         child = fork();
         if (!child) _exit(0);
-        if (child < 0) return 1;
-        waitpid(child, NULL, 0);
+        if (child < 0 && ++failed > 200) return 1;
+        if (child < 0) usleep(50000);
+        else waitpid(child, NULL, 0);
     }
     printf("the child was killed by %d\n", WTERMSIG(status));
     return 0;

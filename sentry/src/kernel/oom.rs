@@ -27,6 +27,8 @@ const MOMENT_NS: u64 = 1_000_000;
 /// Times that memory was short, and processes that were killed for it.
 static SHORTAGES: AtomicU64 = AtomicU64::new(0);
 static KILLS: AtomicU64 = AtomicU64::new(0);
+/// Page tables that are kept for reuse while memory is short and there is somebody to be killed for more.
+const KEPT_TABLES: usize = 256;
 /// When a victim was last chosen, ns.
 static VICTIM: SpinLock<Option<u64>> = SpinLock::new(None);
 /// Somebody chooses a victim.
@@ -56,12 +58,10 @@ pub fn relieve() {
     if room() || memfs::shrink_all() != 0 {
         return;
     }
-    // Where a hypervisor shadows page tables, what was one is slow to be used as anything else.
-    if port::flavour() == Flavour::Systrap {
-        pgtable::release_spares();
-        if room() {
-            return;
-        }
+    // Where a hypervisor shadows page tables, some are kept: what was one is slow to be used as anything else.
+    pgtable::release_spares(if port::flavour() == Flavour::Systrap { 0 } else { KEPT_TABLES });
+    if room() {
+        return;
     }
     SHORTAGES.fetch_add(1, Ordering::Relaxed);
     // What a process had that has just ended may not be free yet: an idle vCPU has its tables loaded, or frames wait for
@@ -105,7 +105,7 @@ fn choose() {
         return;
     }
     let Some(group) = largest() else {
-        pgtable::release_spares();
+        pgtable::release_spares(0);
         return tell(now);
     };
     // What the last ones had may be on its way back: their stubs end late on a busy host.

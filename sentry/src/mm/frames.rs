@@ -177,6 +177,15 @@ pub unsafe fn free_kernel(va: *mut u8, order: u8) {
     }
 }
 
+/// Gives a page of kernel memory back that is all zeros, so that it need not be cleared again.
+///
+/// # Safety
+/// As [`free_kernel`], with order 0.
+pub unsafe fn free_zeroed(va: *mut u8) {
+    pool::mark_clean(gpa_of(va), 0);
+    free_block(gpa_of(va), 0);
+}
+
 /// A reference to one frame that programs may map; the frame is freed with its last reference.
 #[derive(PartialEq, Eq)]
 pub struct FrameRef {

@@ -189,14 +189,23 @@ fn free_tables(table: u64, level: u32, range: core::ops::Range<u64>) {
     }
 }
 
-/// Gives all tables that wait to be used again back to the frames: memory is short.
-pub fn release_spares() {
-    let spaces = core::mem::take(&mut *SPARE_SPACES.lock());
-    spaces.iter().for_each(|space| release_root(space.root));
+/// Gives tables that wait to be used again back to the frames, all but `keep`, and with 0 whole spaces too: memory is short.
+pub fn release_spares(keep: usize) {
+    if keep == 0 {
+        let spaces = core::mem::take(&mut *SPARE_SPACES.lock());
+        spaces.iter().for_each(|space| release_root(space.root));
+    }
     loop {
-        let Some(table) = SPARE_TABLES.lock().pop() else { return };
-        // SAFETY: allocated in `new_table` with this order; nothing leads to it.
-        unsafe { frames::free_kernel(physmap(table), 0) };
+        let table = {
+            let mut spare = SPARE_TABLES.lock();
+            if spare.len() <= keep {
+                return;
+            }
+            spare.pop()
+        };
+        let Some(table) = table else { return };
+        // SAFETY: allocated in `new_table` with this order; nothing leads to it, and it is all zeros.
+        unsafe { frames::free_zeroed(physmap(table)) };
     }
 }
 
