@@ -71,6 +71,30 @@ static int tables(void) {
     return areas < 1000;
 }
 
+/* Page tables: a child that does nothing but load, one word of each 2 MiB. */
+static int sparse(void) {
+    pid_t child = fork();
+    if (!child) {
+        for (;;) {
+            volatile char *p = mmap(NULL, 1ul << 42, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (p == MAP_FAILED) pause();
+            for (unsigned long at = 0; at < 1ul << 42; at += 2 << 20) (void)p[at];
+        }
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    /* There is memory again, for others than the one whose tables they were: soon, as there is much to take down. */
+    for (int i = 0, failed = 0; i < 20; i++) {
+        child = fork();
+        if (!child) _exit(0);
+        if (child < 0 && ++failed > 200) return 1;
+        if (child < 0) usleep(50000);
+        else waitpid(child, NULL, 0);
+    }
+    printf("the child was killed by %d\n", WTERMSIG(status));
+    return 0;
+}
+
 /* Processes: either fork(2) refuses or some are killed, this one last. */
 static int processes(void) {
     for (int i = 0; i < 20000; i++) {
@@ -147,6 +171,7 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "files")) return files();
     if (!strcmp(argv[1], "space")) return space();
     if (!strcmp(argv[1], "tables")) return tables();
+    if (!strcmp(argv[1], "sparse")) return sparse();
     if (!strcmp(argv[1], "processes")) return processes();
     if (!strcmp(argv[1], "alarms")) return alarms();
     if (!strcmp(argv[1], "flights")) return flights();

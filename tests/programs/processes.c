@@ -46,6 +46,11 @@ int main(void) {
 	p = vfork();
 	if (!p) { execl("/nosuch", "nosuch", (char *)0); _exit(errno); }
 	IS(waitpid(p, &s, 0) == p && WEXITSTATUS(s) == ENOENT);
+	p = fork();
+	if (!p) { if (!vfork()) { prctl(PR_SET_PDEATHSIG, SIGKILL); pause(); } _exit(0); }
+	usleep(20000);
+	OK(kill(p, SIGKILL));
+	IS(waitpid(p, &s, 0) == p && WIFSIGNALED(s) && WTERMSIG(s) == SIGKILL);
 	OK(execl("/nosuch", "x", (char *)0));
 	OK(execl(".", "x", (char *)0));
 	int fd = open("notexec", O_CREAT | O_WRONLY, 0644);

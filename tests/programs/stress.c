@@ -2,6 +2,7 @@
 #include "check.h"
 #include <setjmp.h>
 #include <stdatomic.h>
+#include <sys/ptrace.h>
 
 #define PAGE 4096
 #define WORDS (PAGE / 8)
@@ -369,6 +370,62 @@ static void stops(void) {
     }
 }
 
+/* Waits for a child, or for any (-1), that is about to end. */
+static pid_t reap(pid_t which) {
+    for (int i = 0; i < 20000; i++) {
+        pid_t pid = waitpid(which, NULL, WNOHANG);
+        if (pid) return pid;
+        usleep(1000);
+    }
+    return 0;
+}
+
+/* Processes that fork, each child in its parent's place, and a SIGKILL for all of their group: none escapes. */
+static void killings(void) {
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    for (unsigned n = 0; !over() && !wrong; n++) {
+        pid_t leader = fork();
+        if (!leader) {
+            setpgid(0, 0);
+            for (int i = 0; i < 3; i++) if (!fork()) for (;;) if (fork() > 0) _exit(0);
+            for (;;) pause();
+        }
+        setpgid(leader, leader);
+        usleep(2000 + n * 7919 % 3000);
+        kill(-leader, SIGKILL);
+        pid_t pid;
+        while ((pid = reap(-1)) > 0) ;
+        if (!pid) complain("a process that was not killed", n, 0);
+    }
+}
+
+/* A process and the one that traces it are killed at once: their parent can wait for both. */
+static void tracers(void) {
+    for (unsigned n = 0; !over() && !wrong; n++) {
+        int told[2];
+        if (pipe(told)) complain("pipe", errno, 0);
+        pid_t traced = fork();
+        if (!traced) for (;;) pause();
+        setpgid(traced, traced);
+        pid_t tracer = fork();
+        if (!tracer) {
+            setpgid(0, traced);
+            if (n % 2) ptrace(PTRACE_SEIZE, traced, NULL, NULL);
+            else ptrace(PTRACE_ATTACH, traced, NULL, NULL), waitpid(traced, NULL, __WALL);
+            if (write(told[1], "", 1) < 1) _exit(1);
+            if (n % 3 == 0) ptrace(PTRACE_DETACH, traced, NULL, NULL);
+            for (;;) pause();
+        }
+        char byte;
+        if (read(told[0], &byte, 1) < 1) complain("a tracer", errno, 0);
+        close(told[0]), close(told[1]);
+        for (volatile unsigned i = 0; i < n % 64 * 200; i++) ;
+        kill(-traced, SIGKILL), kill(tracer, SIGKILL);
+        if (reap(tracer) != tracer) complain("a tracer that cannot be waited for", n, 0);
+        if (reap(traced) != traced) complain("a tracee that cannot be waited for", n, 0);
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     if (!strcmp(argv[1], "chain")) execs_chain(argv);
@@ -382,6 +439,8 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[1], "execs")) execs(argv);
     else if (!strcmp(argv[1], "signals")) signals();
     else if (!strcmp(argv[1], "stops")) stops();
+    else if (!strcmp(argv[1], "killings")) killings();
+    else if (!strcmp(argv[1], "tracers")) tracers();
     else return 2;
     printf("%s: %s\n", argv[1], wrong ? "wrong" : "ok");
     return wrong ? 1 : 0;

@@ -51,6 +51,11 @@ fn tables_are_refused() {
 }
 
 #[test]
+fn a_child_that_takes_all_memory_for_page_tables_is_killed() {
+    exhaust("sparse", &[0], "the child was killed by 9");
+}
+
+#[test]
 fn processes_are_refused() {
     exhaust("processes", &[0, 137], "refused");
 }

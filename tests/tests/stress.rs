@@ -35,7 +35,7 @@ macro_rules! modes {
     ($($name:ident)*) => { $(#[test] fn $name() { stress(stringify!($name)); })* };
 }
 
-modes!(words forks crowd rights execs signals stops);
+modes!(words forks crowd rights execs signals stops killings tracers);
 
 /// Sockets: `tests/programs/sockstress.c`.
 #[test]

@@ -90,6 +90,12 @@ pub fn clone(current: &CurrentTask, args: &CloneArgs) -> Result<u64> {
         process::release_pid(tid);
     }
     let (child, vfork) = result?;
+    if current.must_die(false) {
+        // Who kills the whole of a process group looks for new members once all others have the signal: either this child
+        // is among them, or the signal is seen here.
+        abandon(&child, thread);
+        return Err(Errno::EAGAIN);
+    }
     if has(args, c::CLONE_PIDFD) {
         let fd = crate::fs::pidfd::install(current, &child.group, false);
         match fd.and_then(|fd| current.write_obj(args.pidfd, &fd)) {
@@ -236,7 +242,7 @@ fn build(current: &CurrentTask, args: &CloneArgs, tid: u32) -> Result<(Arc<Task>
     if has(args, c::CLONE_SYSVSEM) {
         child.share_undo_list(current);
     }
-    let vfork = has(args, c::CLONE_VFORK).then(|| Arc::new(VforkWait::default()));
+    let vfork = has(args, c::CLONE_VFORK).then(|| Arc::new(VforkWait::new(current.group.clone())));
     *child.vfork_done.lock() = vfork.clone();
     if let Err(e) = group.add_task(&child) {
         if !thread {

@@ -31,7 +31,7 @@ pub fn exit_task(current: &CurrentTask, status: i32) {
     let tid = current.tid();
     group.ended.lock().add(&current.usage());
     let last = group.remove_task(tid);
-    if current.traced() {
+    if ptrace::traced_at_end(current) {
         let executes = group.exec_by.load(Ordering::SeqCst) != 0;
         if tid == group.pid && !last && !executes {
             *group.traced_leader.lock() = current.arc();
@@ -117,7 +117,7 @@ pub struct Found {
 /// A change of a task that the process traces. `any`: whether there is one that fits.
 fn traced(group: &Arc<ThreadGroup>, which: Which, options: u32, any: &mut bool) -> Option<Found> {
     let keep = options & c::WNOWAIT != 0;
-    let tasks: Vec<_> = group.tracees.lock().iter().map(|t| (t.task.clone(), t.dead)).collect();
+    let tasks: Vec<_> = group.tracees.lock().list.iter().map(|t| (t.task.clone(), t.dead)).collect();
     for (task, dead) in tasks {
         let fits = match which {
             Which::Any => true,
@@ -140,7 +140,7 @@ fn traced(group: &Arc<ThreadGroup>, which: Which, options: u32, any: &mut bool) 
             continue;
         }
         if !keep {
-            let gone = group.tracees.lock().extract_if(.., |t| Arc::ptr_eq(&t.task, &task)).next();
+            let gone = group.tracees.lock().list.extract_if(.., |t| Arc::ptr_eq(&t.task, &task)).next();
             if gone.is_none() {
                 continue;
             }

@@ -3,6 +3,8 @@
 use super::process::{self, Life, ThreadGroup};
 use super::signal::{self, SigInfo};
 use super::{reclaim, sched, wait};
+use crate::arch::pgtable;
+use crate::arch::port::{self, Flavour};
 use crate::fs::memfs;
 use crate::mm::frames::{self, FrameRef};
 use crate::sync::{Events, SpinLock};
@@ -17,12 +19,16 @@ const PATIENCE_WITH_ALL_NS: u64 = 30 * crate::time::NS;
 const ENOUGH: usize = 16;
 /// Moments that are waited before a process is killed.
 const MOMENTS: usize = 30;
+/// Those that are waited even where they take long: behind hundreds of tasks that spin, a moment is a second.
+const LEAST_MOMENTS: usize = 3;
 /// A moment, ns.
 const MOMENT_NS: u64 = 1_000_000;
 
 /// Times that memory was short, and processes that were killed for it.
 static SHORTAGES: AtomicU64 = AtomicU64::new(0);
 static KILLS: AtomicU64 = AtomicU64::new(0);
+/// Page tables that are kept for reuse while memory is short and there is somebody to be killed for more.
+const KEPT_TABLES: usize = 256;
 /// When a victim was last chosen, ns.
 static VICTIM: SpinLock<Option<u64>> = SpinLock::new(None);
 /// Somebody chooses a victim.
@@ -40,7 +46,7 @@ pub fn kills() -> u64 {
 
 /// Whether the running task may wait for memory: not one that is dying itself.
 pub fn may_wait() -> bool {
-    sched::current().is_some_and(|task| !task.killed() && !task.group.exiting())
+    sched::current().is_some_and(|task| !task.must_die(false))
 }
 
 /// A task needs memory that is not there: makes some, or waits a moment for a process that is dying. The task may be
@@ -52,17 +58,20 @@ pub fn relieve() {
     if room() || memfs::shrink_all() != 0 {
         return;
     }
+    // Where a hypervisor shadows page tables, some are kept: what was one is slow to be used as anything else.
+    pgtable::release_spares(if port::flavour() == Flavour::Systrap { 0 } else { KEPT_TABLES });
+    if room() {
+        return;
+    }
     SHORTAGES.fetch_add(1, Ordering::Relaxed);
     // What a process had that has just ended may not be free yet: an idle vCPU has its tables loaded, or frames wait for
     // their grace period.
     let since = crate::time::monotonic_ns();
+    let within = |ns: u64| crate::time::monotonic_ns().saturating_sub(since) < ns;
     // Those frames come back by themselves: nobody is killed for them, unless it takes for ever.
-    let coming = || {
-        crate::mm::quarantine::waiting() >= ENOUGH
-            && crate::time::monotonic_ns().saturating_sub(since) < PATIENCE_NS
-    };
+    let coming = || crate::mm::quarantine::waiting() >= ENOUGH && within(PATIENCE_NS);
     let mut moments = 0;
-    while moments < MOMENTS || coming() {
+    while moments < LEAST_MOMENTS || moments < MOMENTS && within(2 * MOMENTS as u64 * MOMENT_NS) || coming() {
         moments += 1;
         sched::rouse_idle();
         wait_a_moment();
@@ -95,7 +104,10 @@ fn choose() {
     if dying && recent(PATIENCE_NS) {
         return;
     }
-    let Some(group) = largest() else { return tell(now) };
+    let Some(group) = largest() else {
+        pgtable::release_spares(0);
+        return tell(now);
+    };
     // What the last ones had may be on its way back: their stubs end late on a busy host.
     if group.is_init() && recent(PATIENCE_WITH_ALL_NS) && (dying || resident(&group) < frames::usage().1 / 2)
     {
@@ -136,10 +148,10 @@ fn wait_a_moment() {
     }
 }
 
-/// Whether there is some memory again: of the kind that programs get, and none is lent to the sentry.
+/// Whether there is some memory again: of the kind that programs get, for their page tables, and none is lent to the sentry.
 fn room() -> bool {
     let some: [_; ENOUGH] = core::array::from_fn(|_| FrameRef::alloc_uninit());
-    some.iter().all(Result::is_ok) && !frames::low()
+    some.iter().all(Result::is_ok) && frames::kernel_has_room() && !frames::low()
 }
 
 /// Pages that a process has.

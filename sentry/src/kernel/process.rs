@@ -6,7 +6,7 @@ mod stops;
 use self::registry::TREE;
 pub use self::registry::*;
 
-use super::ptrace::Tracee;
+use super::ptrace::Tracees;
 use super::signal::{self, Pending, SigHandlers, SigInfo, SigSet};
 use super::task::Task;
 use crate::errno::{Errno, Result};
@@ -119,7 +119,7 @@ pub struct ThreadGroup {
     /// CLOCK_BOOTTIME at the start, ns.
     pub start_ns: u64,
     /// Tasks that it traces: ptrace(2).
-    pub tracees: SpinLock<Vec<Tracee>>,
+    pub tracees: SpinLock<Tracees>,
     /// Its first task, where that is traced and has ended before others.
     pub traced_leader: SpinLock<Option<Arc<Task>>>,
     /// Its tracer has to wait for its end before its parent can.
@@ -183,7 +183,7 @@ impl ThreadGroup {
             signal_queue: WaitQueue::new(),
             child_queue: WaitQueue::new(),
             change_queue: WaitQueue::new(),
-            tracees: SpinLock::new(Vec::new()),
+            tracees: SpinLock::new(Tracees::default()),
             traced_leader: SpinLock::new(None),
             held: AtomicBool::new(false),
             filters: crate::sync::Mutex::new(()),
@@ -242,6 +242,11 @@ impl ThreadGroup {
     /// Its tasks.
     pub fn tasks(&self) -> Vec<Arc<Task>> {
         self.tasks.lock().clone()
+    }
+
+    /// Whether a task is one of its.
+    pub fn has_task(&self, task: &Arc<Task>) -> bool {
+        self.tasks.lock().iter().any(|t| Arc::ptr_eq(t, task))
     }
 
     /// Number of its tasks.
@@ -359,7 +364,7 @@ impl ThreadGroup {
         }
         self.resume(false);
         for task in self.tasks() {
-            task.alert();
+            task.alert_to_end();
         }
     }
 

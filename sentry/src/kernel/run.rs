@@ -22,6 +22,10 @@ pub fn serve(task: Arc<Task>, ctx: UserContext) {
     let Ok(current) = CurrentTask::new(task, ctx) else { return };
     while !current.ended.get() {
         if current.attention.load(Ordering::SeqCst) {
+            // A handler's frame takes memory, and comes without a system call.
+            if crate::mm::frames::low() && super::oom::may_wait() {
+                super::oom::relieve();
+            }
             deliver::handle(&current);
             continue;
         }

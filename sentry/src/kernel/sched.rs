@@ -34,6 +34,8 @@ pub struct SchedState {
     woken: AtomicBool,
     interruptible: AtomicBool,
     on_cpu: AtomicBool,
+    /// It is to end, and goes before others.
+    hastened: AtomicBool,
     /// vCPU that it ran on last.
     pub last_cpu: AtomicU32,
     /// vCPUs that it may run on, a bit each.
@@ -56,6 +58,7 @@ impl SchedState {
             woken: AtomicBool::new(false),
             interruptible: AtomicBool::new(false),
             on_cpu: AtomicBool::new(false),
+            hastened: AtomicBool::new(false),
             last_cpu: AtomicU32::new(0),
             affinity: AtomicU64::new(affinity),
             since: AtomicU64::new(0),
@@ -89,6 +92,8 @@ impl SchedState {
 struct CpuSched {
     queue: SpinLock<VecDeque<Arc<Task>>>,
     queued: AtomicUsize,
+    /// Some of the queue are to go before the others.
+    hastened: AtomicBool,
     current: SpinLock<Option<Arc<Task>>>,
     previous: SpinLock<Option<Arc<Task>>>,
     /// The address space that is loaded; keeps its tables alive.
@@ -107,6 +112,7 @@ static CPUS: [CpuSched; MAX_CPUS] = [const {
     CpuSched {
         queue: SpinLock::new(VecDeque::new()),
         queued: AtomicUsize::new(0),
+        hastened: AtomicBool::new(false),
         current: SpinLock::new(None),
         previous: SpinLock::new(None),
         active: SpinLock::new(None),
@@ -182,7 +188,31 @@ impl Wake for Task {
 pub fn wake(task: &Arc<Task>) {
     task.sched.woken.store(true, Ordering::SeqCst);
     if task.sched.state.compare_exchange(PARKED, RUNNABLE, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-        enqueue(task.clone());
+        enqueue(task.clone(), task.sched.hastened.load(Ordering::SeqCst));
+    }
+}
+
+/// Lets a task that is to end go before others, whether it waits for its turn now or later: behind hundreds that spin, a
+/// killed process would keep its memory for long. Where it gives its turn up itself, it goes to the end as any.
+pub fn hasten(task: &Arc<Task>) {
+    if !task.sched.hastened.swap(true, Ordering::SeqCst)
+        && task.sched.state.load(Ordering::SeqCst) == RUNNABLE
+    {
+        // Sorted by whoever picks next: many may be killed at once.
+        CPUS.iter().take(cpu::count()).for_each(|cpu| cpu.hastened.store(true, Ordering::SeqCst));
+    }
+}
+
+/// Puts those that are to go first before the others; otherwise their order stays.
+fn bring_forward<T>(tasks: &mut [T], first: impl Fn(&T) -> bool) {
+    let mut front = 0;
+    for at in 0..tasks.len() {
+        if first(&tasks[at]) {
+            if at != front {
+                tasks[front..=at].rotate_right(1);
+            }
+            front += 1;
+        }
     }
 }
 
@@ -209,7 +239,8 @@ pub fn affinity_changed(task: &Arc<Task>) {
     }
 }
 
-fn enqueue(task: Arc<Task>) {
+/// Puts a task that is to run into a queue. `first`: before all others.
+fn enqueue(task: Arc<Task>, first: bool) {
     let me = cpu::id();
     let target = if may_run(&task, me) {
         me
@@ -220,7 +251,11 @@ fn enqueue(task: Arc<Task>) {
     let queue = &CPUS[target];
     let length = {
         let mut list = queue.queue.lock();
-        list.push_back(task);
+        if first {
+            list.push_front(task);
+        } else {
+            list.push_back(task);
+        }
         queue.queued.store(list.len(), Ordering::SeqCst);
         list.len()
     };
@@ -271,7 +306,7 @@ pub fn yield_now() {
     }
     let Some(task) = current() else { return };
     task.sched.state.store(RUNNABLE, Ordering::SeqCst);
-    enqueue(task.clone());
+    enqueue(task.clone(), false);
     switch_away(&task);
 }
 
@@ -279,7 +314,7 @@ pub fn yield_now() {
 pub fn stand_aside() {
     let Some(task) = current() else { return };
     task.sched.state.store(RUNNABLE, Ordering::SeqCst);
-    enqueue(task.clone());
+    enqueue(task.clone(), false);
     switch_away(&task);
 }
 
@@ -288,7 +323,7 @@ pub fn migrate() {
     let Some(task) = current() else { return };
     if !may_run(&task, cpu::id()) {
         task.sched.state.store(RUNNABLE, Ordering::SeqCst);
-        enqueue(task.clone());
+        enqueue(task.clone(), false);
         switch_away(&task);
     }
 }
@@ -303,13 +338,17 @@ fn pick() -> Option<Arc<Task>> {
     while own.queued.load(Ordering::SeqCst) != 0 {
         let task = {
             let mut queue = own.queue.lock();
+            if own.hastened.load(Ordering::Relaxed) {
+                own.hastened.store(false, Ordering::SeqCst);
+                bring_forward(queue.make_contiguous(), |task| task.sched.hastened.load(Ordering::Relaxed));
+            }
             let task = queue.pop_front();
             own.queued.store(queue.len(), Ordering::SeqCst);
             task
         };
         match task {
             // Its affinity was changed while it waited here.
-            Some(task) if !may_run(&task, me) => enqueue(task),
+            Some(task) if !may_run(&task, me) => enqueue(task, false),
             Some(task) => return Some(task),
             None => break,
         }
@@ -567,4 +606,19 @@ pub fn runnable() -> usize {
         .take(cpu::count())
         .map(|c| c.queued.load(Ordering::Relaxed) + usize::from(c.current.lock().is_some()))
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bring_forward;
+
+    #[test]
+    fn those_that_go_first_keep_their_order_and_so_do_the_others() {
+        let mut tasks = [1, 20, 2, 3, 30, 40, 4];
+        bring_forward(&mut tasks, |n| *n >= 10);
+        assert_eq!(tasks, [20, 30, 40, 1, 2, 3, 4]);
+        bring_forward(&mut tasks, |_| false);
+        bring_forward(&mut tasks[..0], |_| true);
+        assert_eq!(tasks, [20, 30, 40, 1, 2, 3, 4]);
+    }
 }

@@ -5,8 +5,9 @@ use super::sched;
 use super::task::Task;
 use crate::errno::{Errno, Result};
 use crate::sync::SpinLock;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use linux_raw_sys::general as c;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -347,7 +348,7 @@ pub fn send_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
     // One task that does not block it is enough; SIGKILL is for all.
     if signal == SIGKILL {
         for task in &tasks {
-            task.alert();
+            task.alert_to_end();
         }
         return Ok(());
     }
@@ -392,7 +393,7 @@ pub fn send_task(task: &Arc<Task>, info: SigInfo) -> Result<()> {
     if signal == SIGKILL {
         task.group.change_queue.wake(crate::sync::Events::IN);
         for task in task.group.tasks() {
-            task.alert();
+            task.alert_to_end();
         }
     }
     task.alert();
@@ -419,11 +420,34 @@ pub fn force(task: &Arc<Task>, info: SigInfo) {
 
 /// Sends a signal to every process of a group; `true` where there is one.
 pub fn send_process_group(pgid: u32, info: SigInfo) -> bool {
-    let members = process::members(pgid);
-    for group in &members {
-        let _ = send_group(group, info);
+    send_all(info.signal(), || process::members(pgid), |group| send_group(group, info)) != Err(Errno::ESRCH)
+}
+
+/// Sends a signal to the processes that `members` gives, by `send`. SIGKILL goes to those too that are made meanwhile by
+/// members which it had not reached yet: none escapes.
+///
+/// # Errors
+/// ESRCH where there are no members; what `send` answers where that was the same failure for all.
+pub fn send_all(
+    signal: u32,
+    members: impl Fn() -> Vec<Arc<ThreadGroup>>,
+    send: impl Fn(&Arc<ThreadGroup>) -> Result<()>,
+) -> Result<()> {
+    let mut result = Err(Errno::ESRCH);
+    let mut seen = BTreeSet::new();
+    loop {
+        let mut sent = false;
+        for group in members().iter().filter(|group| seen.insert(group.pid)) {
+            match send(group) {
+                Ok(()) => (result, sent) = (Ok(()), true),
+                Err(e) if result.is_err() => result = Err(e),
+                Err(_) => {}
+            }
+        }
+        if !sent || signal != SIGKILL {
+            return result;
+        }
     }
-    !members.is_empty()
 }
 
 impl Task {
@@ -441,6 +465,12 @@ impl Task {
     pub fn alert(self: &Arc<Self>) {
         self.attention.store(true, core::sync::atomic::Ordering::SeqCst);
         sched::notify(self);
+    }
+
+    /// As [`Task::alert`], for a task that is to end: it goes before others, since it has memory and locks to give.
+    pub fn alert_to_end(self: &Arc<Self>) {
+        sched::hasten(self);
+        self.alert();
     }
 
     /// Takes the next signal of `mask`, the task's own first.

@@ -16,7 +16,7 @@ use crate::mm::access::{UserSink, UserSource};
 use crate::mm::io::{Sink, Source};
 use crate::mm::map::MapLimits;
 use crate::strace::tasks::CallRecord;
-use crate::sync::{SpinLock, WaitQueue};
+use crate::sync::SpinLock;
 use crate::vfs::{FdTable, FsState};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
@@ -115,23 +115,27 @@ pub struct Task {
 }
 
 /// Lets a parent wait until its vfork child execs or ends.
-#[derive(Default)]
 pub struct VforkWait {
     done: AtomicBool,
-    queue: WaitQueue,
+    parent: Arc<ThreadGroup>,
 }
 
 impl VforkWait {
+    /// Lets a task of `parent` wait.
+    pub fn new(parent: Arc<ThreadGroup>) -> Self {
+        Self { done: AtomicBool::new(false), parent }
+    }
+
     /// Waits; not interrupted but by death.
     pub fn wait(&self, parent: &Task) {
-        let done =
-            || (self.done.load(Ordering::SeqCst) || parent.group.exiting() || parent.killed()).then_some(());
-        super::wait::wait_uninterruptible(&self.queue, done);
+        // On the queue that SIGKILL wakes too.
+        let done = || (self.done.load(Ordering::SeqCst) || parent.must_die(false)).then_some(());
+        super::wait::wait_uninterruptible(&self.parent.change_queue, done);
     }
 
     fn finish(&self) {
         self.done.store(true, Ordering::SeqCst);
-        self.queue.wake(crate::sync::Events::IN);
+        self.parent.change_queue.wake(crate::sync::Events::IN);
     }
 }
 
@@ -180,7 +184,8 @@ impl Task {
             cred: SpinLock::new(parts.cred),
             comm: SpinLock::new(parts.comm),
             signals: SpinLock::new(TaskSignals::default()),
-            attention: AtomicBool::new(false),
+            // A signal may come to its process before the process has a task to tell.
+            attention: AtomicBool::new(true),
             kill: AtomicBool::new(false),
             restore_mask: AtomicBool::new(false),
             switched: AtomicBool::new(false),
@@ -341,7 +346,7 @@ impl Task {
     /// Lets this task end.
     pub fn kill_thread(self: &Arc<Self>) {
         self.kill.store(true, Ordering::SeqCst);
-        self.alert();
+        self.alert_to_end();
         super::sched::wake(self);
     }
 

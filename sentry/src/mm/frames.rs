@@ -115,6 +115,8 @@ pub fn usage() -> (usize, usize) {
     (USED_FRAMES.load(Ordering::Relaxed), there.min(CEILING.load(Ordering::Relaxed)))
 }
 
+/// Order of the largest blocks that the sentry needs one after the other: stacks of tasks.
+const STACK_ORDER: u8 = 3;
 /// Free frames below which memory is short.
 const SHORT: usize = 1024;
 
@@ -123,8 +125,11 @@ const SHORT: usize = 1024;
 pub fn low() -> bool {
     pool::emergency_used() != 0 && {
         let (used, limit) = usage();
-        // Hundreds of tasks may be on their way to ask for some of it, each for what one call takes.
-        used + SHORT > limit || pool::emergency_left() < (pool::emergency_own() / 2).max(SPARE)
+        // Hundreds of tasks may be on their way to ask for some of it, each for what one call takes. What was made of it may
+        // stay for long, with other memory free by now.
+        used + SHORT > limit
+            || pool::emergency_left() < (pool::emergency_own() / 2).max(SPARE)
+                && !pool::kernel_has(SPARE, STACK_ORDER)
     }
 }
 
@@ -154,6 +159,14 @@ pub fn alloc_kernel_or_fail(order: u8) -> Option<*mut u8> {
     alloc_block(Zone::Kernel, order).map(|(gpa, _)| physmap(gpa))
 }
 
+/// Whether there is a page of kernel memory beside what is kept for the sentry.
+pub fn kernel_has_room() -> bool {
+    let Some(page) = alloc_kernel_or_fail(0) else { return false };
+    // SAFETY: allocated just now with this order; nobody else knows of it.
+    unsafe { free_kernel(page, 0) };
+    true
+}
+
 /// Gives kernel memory back.
 ///
 /// # Safety
@@ -163,6 +176,15 @@ pub unsafe fn free_kernel(va: *mut u8, order: u8) {
     for i in 0..1u64 << order.saturating_sub(MAX_ORDER) {
         free_block(gpa + i * HUGE_PAGE_SIZE, order.min(MAX_ORDER));
     }
+}
+
+/// Gives a page of kernel memory back that is all zeros, so that it need not be cleared again.
+///
+/// # Safety
+/// As [`free_kernel`], with order 0.
+pub unsafe fn free_zeroed(va: *mut u8) {
+    pool::mark_clean(gpa_of(va), 0);
+    free_block(gpa_of(va), 0);
 }
 
 /// A reference to one frame that programs may map; the frame is freed with its last reference.

@@ -54,24 +54,17 @@ pub fn kill(task: &CurrentTask, args: &Args) -> Result<u64> {
             .ok_or(Errno::ESRCH)?;
         return send(task, &group, info).map(|()| 0);
     }
-    let targets = match pid {
+    let pgid = task.group.pgid();
+    let targets = || match pid {
         -1 => {
             let mut all = process::all_groups();
             all.retain(|g| !g.is_init() && !Arc::ptr_eq(g, &task.group));
             all
         }
-        0 => process::members(task.group.pgid()),
+        0 => process::members(pgid),
         p => process::members(p.unsigned_abs()),
     };
-    let mut result = Err(Errno::ESRCH);
-    for group in &targets {
-        match send(task, group, info) {
-            Ok(()) => result = Ok(0),
-            Err(e) if result.is_err() => result = Err(e),
-            Err(_) => {}
-        }
-    }
-    result
+    signal::send_all(signal, targets, |group| send(task, group, info)).map(|()| 0)
 }
 
 fn thread_kill(task: &CurrentTask, tgid: Option<i32>, tid: i32, info: SigInfo) -> Result<u64> {

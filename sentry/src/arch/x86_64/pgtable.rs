@@ -6,10 +6,12 @@
 
 mod tables;
 
+pub use self::tables::release_spares;
 pub(super) use self::tables::{extent_added, init, map_extent, map_image, map_kernel, master_root};
 
 use self::tables::{
-    MAX_SPARE_SPACES, MAX_SPARE_TABLES, SPARE_SPACES, Spare, new_root, new_table, release_root,
+    MAX_SPARE_SPACES, MAX_SPARE_TABLES, SPARE_SPACES, Spare, new_root, new_table, new_table_or_fail,
+    release_root,
 };
 use super::port::{self, Flavour};
 use super::systrap::{Holders, Stubs};
@@ -216,7 +218,7 @@ impl Space {
                 if !make {
                     return Ok(None);
                 }
-                value = new_table().ok_or(Errno::ENOMEM)? | TABLE;
+                value = new_table_or_fail().ok_or(Errno::ENOMEM)? | TABLE;
                 self.tables.fetch_add(1, Ordering::Relaxed);
                 store(e, value);
                 if l == 3 {
@@ -538,7 +540,12 @@ impl Space {
                     }
                     va = (va & !(HUGE_PAGE_SIZE - 1)) + HUGE_PAGE_SIZE;
                 }
-                _ => va = (va & !((1 << 30) - 1)) + (1 << 30),
+                _ => {
+                    // Nearly all of an address space has not even a table of the third level.
+                    let none = load(entry(self.root, va, 3)) & PRESENT == 0;
+                    let step = if none { 1 << 39 } else { 1 << 30 };
+                    va = (va & !(step - 1)) + step;
+                }
             }
         }
         pages

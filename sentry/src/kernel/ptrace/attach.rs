@@ -1,6 +1,6 @@
 //! How tracing begins and ends.
 
-use super::{Kind, Trace, Tracee};
+use super::{Kind, LINKS, Trace, Tracee};
 use crate::errno::{Errno, Result};
 use crate::kernel::cred::cap;
 use crate::kernel::process::ThreadGroup;
@@ -33,7 +33,7 @@ pub fn may_access(current: &CurrentTask, target: &Task) -> Result<()> {
     if users && groups && dumpable && caps { Ok(()) } else { Err(Errno::EPERM) }
 }
 
-/// Makes `tracer` trace a task. `false`: another does already.
+/// Makes `tracer` trace a task. `false`: another does already, or one of the two has ended.
 fn begin(tracer: &Arc<ThreadGroup>, task: &Arc<Task>, seized: bool, options: u32, interrupt: bool) -> bool {
     // Made before locks are taken, which may not be held while memory is found.
     let new = Box::new(Trace {
@@ -50,6 +50,11 @@ fn begin(tracer: &Arc<ThreadGroup>, task: &Arc<Task>, seized: bool, options: u32
         stop_told: false,
         detached: false,
     });
+    let _links = LINKS.lock();
+    let mut tracees = tracer.tracees.lock();
+    if tracees.closed || !task.group.has_task(task) {
+        return false;
+    }
     {
         let mut slot = task.trace.lock();
         if slot.is_some() {
@@ -58,7 +63,7 @@ fn begin(tracer: &Arc<ThreadGroup>, task: &Arc<Task>, seized: bool, options: u32
         *slot = Some(new);
     }
     task.work.fetch_or(work::TRACED, Ordering::SeqCst);
-    tracer.tracees.lock().push(Tracee { task: task.clone(), dead: None });
+    tracees.list.push(Tracee { task: task.clone(), dead: None });
     true
 }
 
@@ -80,8 +85,7 @@ pub fn attach(current: &CurrentTask, task: &Arc<Task>, seize: Option<u32>) -> Re
         return Err(Errno::EPERM);
     }
     may_access(current, task)?;
-    let alive = task.group.tasks().iter().any(|t| Arc::ptr_eq(t, task));
-    if !alive || !begin(&current.group, task, seize.is_some(), seize.unwrap_or(0), false) {
+    if !begin(&current.group, task, seize.is_some(), seize.unwrap_or(0), false) {
         return Err(Errno::EPERM);
     }
     if seize.is_none() {
@@ -135,19 +139,38 @@ fn release(task: &Arc<Task>, signal: Option<u32>) {
     task.alert();
 }
 
+/// The tracer of a task that has ended does not wait for it any more: where it was a process's first, the parent can.
+fn reaped(task: &Task) {
+    if task.tid() == task.group.pid {
+        task.group.let_reap();
+    }
+}
+
 /// PTRACE_DETACH of a stopped tracee, which goes on with a signal.
 pub fn detach(tracer: &Arc<ThreadGroup>, task: &Arc<Task>, signal: u32) {
-    let gone = tracer.tracees.lock().extract_if(.., |t| Arc::ptr_eq(&t.task, task)).next();
-    drop(gone);
-    release(task, Some(signal));
+    let gone = {
+        let _links = LINKS.lock();
+        tracer.tracees.lock().list.extract_if(.., |t| Arc::ptr_eq(&t.task, task)).next()
+    };
+    match gone {
+        // It was killed meanwhile.
+        Some(Tracee { dead: Some(_), .. }) => reaped(task),
+        Some(_) => release(task, Some(signal)),
+        None => {}
+    }
 }
 
 /// A process that may trace has ended: its tracees go on, or are killed where they were to be.
 pub fn tracer_ended(tracer: &Arc<ThreadGroup>) {
-    let tracees: Vec<Tracee> = core::mem::take(&mut *tracer.tracees.lock());
+    let tracees: Vec<Tracee> = {
+        let _links = LINKS.lock();
+        let mut tracees = tracer.tracees.lock();
+        tracees.closed = true;
+        core::mem::take(&mut tracees.list)
+    };
     for Tracee { task, dead } in tracees {
         if dead.is_some() {
-            task.group.let_reap();
+            reaped(&task);
             continue;
         }
         let kill = {

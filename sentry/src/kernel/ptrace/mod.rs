@@ -14,9 +14,10 @@ use super::signal::{self, SigInfo, bit};
 use super::task::{CurrentTask, Task, work};
 use super::wait;
 use crate::arch::fpu;
-use crate::sync::Events;
+use crate::sync::{Events, SpinLock};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
 use linux_raw_sys::ptrace as p;
@@ -84,6 +85,19 @@ pub struct Tracee {
     pub dead: Option<i32>,
 }
 
+/// The tasks that a process traces.
+#[derive(Default)]
+pub struct Tracees {
+    /// Those that live, and those whose end it has not waited for.
+    pub list: Vec<Tracee>,
+    /// It has ended: none is added.
+    closed: bool,
+}
+
+/// Held where a task's tracer and the tracer's list change together, and where either ends: what ends at the same time on
+/// another vCPU must not be left waiting for the other.
+static LINKS: SpinLock<()> = SpinLock::new(());
+
 impl Trace {
     /// The stop that a request may work on, and the registers.
     pub fn stopped(&mut self) -> Option<(&mut Stop, &mut Regs)> {
@@ -104,6 +118,12 @@ impl Trace {
         stop.reported = take;
         Some((stop.code << 8) as i32 | 0x7f)
     }
+}
+
+/// Whether a task that was just taken out of its process is traced. From here on nobody begins to.
+pub fn traced_at_end(task: &Task) -> bool {
+    let _links = LINKS.lock();
+    task.traced()
 }
 
 /// SIGCHLD to the tracer, and a wake-up of its wait.
@@ -360,22 +380,41 @@ pub fn stop_changed(group: &ThreadGroup, stopped: bool) {
 /// A tracee has ended: its tracer can wait for it. `silent`: another thread that execs takes its id over. A process
 /// whose parent is its tracer is waited for as a child.
 pub fn ended(task: &Arc<Task>, status: i32, silent: bool) {
-    let trace = task.trace.lock().take();
-    let Some(tracer) = trace.and_then(|t| t.tracer.upgrade()) else { return };
-    task.work.fetch_and(!(work::TRACED | work::STOP_AT_CALLS), Ordering::SeqCst);
     let leader = task.tid() == task.group.pid;
-    let child = leader && task.group.parent().is_some_and(|parent| Arc::ptr_eq(&parent, &tracer));
-    if silent || child {
-        let gone = tracer.tracees.lock().extract_if(.., |t| Arc::ptr_eq(&t.task, task)).next();
-        drop(gone);
+    let parent = task.group.parent();
+    // What is taken here goes when the locks are free again.
+    let mut gone = None;
+    let trace;
+    let tracer;
+    let told = {
+        let _links = LINKS.lock();
+        trace = task.trace.lock().take();
+        task.work.fetch_and(!(work::TRACED | work::STOP_AT_CALLS), Ordering::SeqCst);
+        tracer = trace.as_ref().and_then(|t| t.tracer.upgrade());
+        let Some(tracer) = &tracer else { return };
+        let child = leader && parent.as_ref().is_some_and(|parent| Arc::ptr_eq(parent, tracer));
+        let mut tracees = tracer.tracees.lock();
+        if tracees.closed {
+            // Nobody would wait for it.
+            return;
+        }
+        if silent || child {
+            gone = tracees.list.extract_if(.., |t| Arc::ptr_eq(&t.task, task)).next();
+        } else {
+            if leader {
+                task.group.hold();
+            }
+            for tracee in tracees.list.iter_mut().filter(|t| Arc::ptr_eq(&t.task, task)) {
+                tracee.dead = Some(status);
+            }
+        }
+        !silent && !child
+    };
+    drop(gone);
+    let Some(tracer) = tracer else { return };
+    if !told {
         tracer.child_queue.wake(Events::IN);
         return;
-    }
-    if leader {
-        task.group.hold();
-    }
-    for tracee in tracer.tracees.lock().iter_mut().filter(|t| Arc::ptr_eq(&t.task, task)) {
-        tracee.dead = Some(status);
     }
     let (code, value) = match status & 0x7f {
         0 => (c::CLD_EXITED, status >> 8 & 0xff),

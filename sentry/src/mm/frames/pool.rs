@@ -451,6 +451,21 @@ pub(super) fn alloc_emergency(order: u8) -> Option<u64> {
     }
 }
 
+/// Whether the kernel has `frames` frames left, and a block of 2^`order` among them, without the emergency pool and without
+/// asking the host.
+pub(super) fn kernel_has(frames: usize, order: u8) -> bool {
+    let (_, shared) = pool_of(Zone::Kernel);
+    let pools = if shared { KERNEL..USER + 1 } else { KERNEL..KERNEL + 1 };
+    let (mut free, mut block) = (0, false);
+    for pool in &POOLS[pools] {
+        let pool = pool.lock();
+        let fresh: u64 = pool.fresh[..pool.fresh_count].iter().map(|(next, end)| end - next).sum();
+        free += pool.free_frames + (fresh / PAGE_SIZE) as usize;
+        block |= fresh >= HUGE_PAGE_SIZE || pool.free[order as usize..].iter().any(|first| *first != NONE);
+    }
+    free >= frames && block
+}
+
 /// Frames of the emergency pool that are in use.
 pub(super) fn emergency_used() -> usize {
     EMERGENCY_USED.load(Ordering::Relaxed)

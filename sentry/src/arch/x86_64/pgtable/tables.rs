@@ -50,11 +50,21 @@ pub(super) struct Spare {
 }
 
 pub(super) fn new_table() -> Option<u64> {
+    new_table_by(frames::alloc_kernel)
+}
+
+/// A table for a program that touches its memory: nothing is taken of what is kept for the sentry, which a program could use
+/// up with nothing but loads.
+pub(super) fn new_table_or_fail() -> Option<u64> {
+    new_table_by(frames::alloc_kernel_or_fail)
+}
+
+fn new_table_by(alloc: impl Fn(u8) -> Option<*mut u8>) -> Option<u64> {
     let spare = SPARE_TABLES.lock().pop();
     if spare.is_some() {
         return spare;
     }
-    let va = frames::alloc_kernel(0)?;
+    let va = alloc(0)?;
     // SAFETY: a page of our own.
     unsafe { core::ptr::write_bytes(va, 0, PAGE_SIZE as usize) };
     Some(frames::gpa_of(va))
@@ -187,6 +197,26 @@ fn free_tables(table: u64, level: u32, range: core::ops::Range<u64>) {
         }
         free_tables(value & ADDRESS, level - 1, 0..512);
         SPARE_TABLES.lock().push(value & ADDRESS);
+    }
+}
+
+/// Gives tables that wait to be used again back to the frames, all but `keep`, and with 0 whole spaces too: memory is short.
+pub fn release_spares(keep: usize) {
+    if keep == 0 {
+        let spaces = core::mem::take(&mut *SPARE_SPACES.lock());
+        spaces.iter().for_each(|space| release_root(space.root));
+    }
+    loop {
+        let table = {
+            let mut spare = SPARE_TABLES.lock();
+            if spare.len() <= keep {
+                return;
+            }
+            spare.pop()
+        };
+        let Some(table) = table else { return };
+        // SAFETY: allocated in `new_table` with this order; nothing leads to it, and it is all zeros.
+        unsafe { frames::free_zeroed(physmap(table)) };
     }
 }
 
