@@ -102,5 +102,5 @@ macro_rules! programs {
 
 programs!(
     processes signals memory threads files pipes times ids sparse sockets_unix sockets_tcp sockets_udp netlink
-    sysv_shm sysv_sem sysv_msg mqueue cputime filters ptrace sigio prctls listeners leases odds aio
+    sysv_shm sysv_sem sysv_msg mqueue mremaps cputime filters ptrace sigio prctls listeners leases odds aio
 );
