@@ -239,6 +239,31 @@ impl Pool {
     }
 }
 
+/// Makes the metadata of a chunk's frames in kernel memory, and puts it in its place.
+///
+/// # Safety
+/// `at` is the address of room for it that is used for nothing else; the place is empty.
+unsafe fn make_metadata(place: &AtomicU64, at: u64, refs: u32, state: u8, pool: usize) {
+    let table = physmap(at).cast::<Meta>();
+    for i in 0..CHUNK_FRAMES {
+        let clean = u8::from(state == STATE_UNUSED);
+        let refs = AtomicU32::new(refs);
+        // SAFETY: the caller's promise.
+        unsafe {
+            table.add(i).write(Meta {
+                refs,
+                next: NONE,
+                prev: NONE,
+                state,
+                order: 0,
+                clean,
+                pool: pool as u8,
+            });
+        }
+    }
+    place.store(table.expose_provenance() as u64, Ordering::Release);
+}
+
 /// Brings a fresh range (within one chunk) into use.
 fn activate(pool_index: usize, start: u64, stop: u64) -> bool {
     let chunk = (start / HUGE_PAGE_SIZE) as usize;
@@ -265,22 +290,8 @@ fn activate(pool_index: usize, start: u64, stop: u64) -> bool {
             None => return false,
         },
     };
-    let table = physmap(at).cast::<Meta>();
-    for i in 0..CHUNK_FRAMES {
-        // SAFETY: `at` names 8 KiB of fresh kernel memory that nothing else uses.
-        unsafe {
-            table.add(i).write(Meta {
-                refs: AtomicU32::new(0),
-                next: NONE,
-                prev: NONE,
-                state: STATE_UNUSED,
-                order: 0,
-                clean: 1,
-                pool: pool_index as u8,
-            });
-        }
-    }
-    CHUNKS[chunk].store(table.expose_provenance() as u64, Ordering::Release);
+    // SAFETY: `at` names 8 KiB of fresh kernel memory that nothing else uses.
+    unsafe { make_metadata(&CHUNKS[chunk], at, 0, STATE_UNUSED, pool_index) };
     let mut pool = POOLS[pool_index].lock();
     let mut frame = (first / PAGE_SIZE) as u32;
     let end = (stop / PAGE_SIZE) as u32;
@@ -303,22 +314,8 @@ pub(super) fn add_image(gpa: u64, len: u64) -> Option<()> {
             continue;
         }
         let (at, _) = alloc_block(Zone::Kernel, 1)?;
-        let table = physmap(at).cast::<Meta>();
-        for i in 0..CHUNK_FRAMES {
-            // SAFETY: 8 KiB of kernel memory that was just taken.
-            unsafe {
-                table.add(i).write(Meta {
-                    refs: AtomicU32::new(1),
-                    next: NONE,
-                    prev: NONE,
-                    state: STATE_USED,
-                    order: 0,
-                    clean: 0,
-                    pool: KERNEL as u8,
-                });
-            }
-        }
-        cell.store(table.expose_provenance() as u64, Ordering::Release);
+        // SAFETY: 8 KiB of kernel memory that was just taken.
+        unsafe { make_metadata(cell, at, 1, STATE_USED, KERNEL) };
     }
     Some(())
 }
